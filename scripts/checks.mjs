@@ -1,0 +1,110 @@
+// @ts-check
+// What `npm run check` runs. To add a check, add an entry:
+//   name     what the user sees
+//   when     the check exists only where this path does
+//   command  must exit with 0 when all is well; or `inProcess`, which returns what is wrong
+//   fix      optional: the command that mends what `command` finds (--fix)
+//   needs    programs from the system, known to lib/tools.mjs
+import { join } from 'node:path';
+import { listFiles } from './lib/files.mjs';
+import { checkLockFiles } from './lib/lockfiles.mjs';
+import { pinnedNode, root } from './lib/paths.mjs';
+
+/**
+ * @typedef {{ name: string, when?: string, cwd?: string, needs?: string[], env?: Record<string, string>,
+ *   command?: string[], fix?: string[], inProcess?: () => string[] }} Check
+ */
+
+/** @param {string} path */
+const tool = (path) => [pinnedNode, join(root, 'node_modules', path)];
+
+const rustFolders = ['vmm', 'guest-libos', 'abi/rust'];
+
+const cxxFiles = listFiles(['native'], ['native/build']).filter((path) => /\.(cc|h)$/.test(path));
+const cxxSources = cxxFiles.filter((path) => path.endsWith('.cc'));
+const abiHeaders = listFiles(['abi']).filter((path) => /^abi\/[^/]+\.h$/.test(path));
+// -isystem: what is wrong in other people's headers is not reported.
+const cxxFlags = [
+  '-std=c++20',
+  '-Iabi',
+  '-Inative',
+  '-isystem',
+  'node_modules/node-addon-api',
+  '-isystem',
+  'node_modules/node-api-headers/include',
+  '-DNAPI_VERSION=9',
+  '-DNAPI_CPP_EXCEPTIONS',
+];
+
+/** @type {Check[]} */
+const always = [
+  { name: 'lock files', inProcess: checkLockFiles },
+  {
+    name: 'generated files',
+    when: 'abi/gen/generate.ts',
+    command: [pinnedNode, 'abi/gen/generate.ts', '--check'],
+    fix: [pinnedNode, 'abi/gen/generate.ts'],
+  },
+  {
+    name: 'prettier',
+    command: [...tool('prettier/bin/prettier.cjs'), '--check', '--log-level=warn', '.'],
+    fix: [...tool('prettier/bin/prettier.cjs'), '--write', '--log-level=warn', '.'],
+  },
+  {
+    name: 'eslint',
+    command: [...tool('eslint/bin/eslint.js'), '--max-warnings=0', '.'],
+    fix: [...tool('eslint/bin/eslint.js'), '--max-warnings=0', '--fix', '.'],
+  },
+  { name: 'tsc', command: [...tool('typescript/bin/tsc'), '--noEmit'] },
+];
+
+/** @type {Check[]} */
+const rust = rustFolders.flatMap((cwd) => [
+  {
+    name: `rustfmt ${cwd}`,
+    when: `${cwd}/Cargo.toml`,
+    needs: ['cargo'],
+    cwd,
+    command: ['cargo', 'fmt', '--all', '--check'],
+    fix: ['cargo', 'fmt', '--all'],
+  },
+  {
+    name: `clippy ${cwd}`,
+    when: `${cwd}/Cargo.toml`,
+    needs: ['cargo', 'cc'],
+    cwd,
+    command: ['cargo', 'clippy', '--quiet', '--workspace', '--all-targets', '--', '-D', 'warnings'],
+  },
+]);
+
+/** @param {string} folder
+ * @param {string} style
+ * @param {string[]} files
+ * @returns {Check[]} */
+function clangFormat(folder, style, files) {
+  if (files.length === 0) return [];
+  const command = ['clang-format', `--style=${style}`];
+  return [
+    {
+      name: `clang-format ${folder}`,
+      needs: ['clang-format'],
+      command: [...command, '--dry-run', '--Werror', ...files],
+      fix: [...command, '-i', ...files],
+    },
+  ];
+}
+
+/** @type {Check[]} */
+const cxx = [
+  ...clangFormat('native', 'file', cxxFiles),
+  // The kernel module includes these headers: they keep the kernel's style.
+  ...clangFormat('abi', 'file:scripts/kernel.clang-format', abiHeaders),
+  // A file at a time: clang-tidy uses one core for all of its arguments.
+  ...cxxSources.map((path) => ({
+    name: `clang-tidy ${path}`,
+    needs: ['clang-tidy', 'g++'],
+    command: ['clang-tidy', '--quiet', path, '--', ...cxxFlags],
+  })),
+];
+
+export const checks = [...always, ...rust, ...cxx];

@@ -1,0 +1,59 @@
+// @ts-check
+// What `npm test` runs, in this order. To add a suite, add an entry:
+//   name     short; selects the suite with --only
+//   when     the suite exists only where this path (or one of these) does
+//   counts   how its tests are counted: 'vitest' (JSON report) or 'cargo' (its result lines)
+//   cwd, command, env
+//   minutes  a suite that takes longer hangs: it is killed and counts as failed
+import { join } from 'node:path';
+import { buildState, pinnedNode, root } from './lib/paths.mjs';
+
+/**
+ * @typedef {{ name: string, when: string | string[], counts: 'vitest' | 'cargo', cwd?: string,
+ *   command: string[], env?: Record<string, string>, minutes?: number }} Suite
+ */
+
+export const vitestReport = join(buildState, 'vitest.json');
+
+const cargoTest = ['cargo', 'test', '--locked', '--no-fail-fast'];
+
+/** @type {Suite[]} */
+export const suites = [
+  {
+    name: 'vitest',
+    when: 'vitest.config.ts',
+    counts: 'vitest',
+    command: [
+      pinnedNode,
+      join(root, 'node_modules/vitest/vitest.mjs'),
+      'run',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${vitestReport}`,
+    ],
+  },
+  {
+    name: 'abi',
+    when: 'abi/rust/Cargo.toml',
+    counts: 'cargo',
+    cwd: 'abi/rust',
+    // A library without dependencies: it has no lock file to hold to.
+    command: ['cargo', 'test', '--no-fail-fast'],
+  },
+  {
+    name: 'vmm',
+    when: 'vmm/Cargo.toml',
+    counts: 'cargo',
+    cwd: 'vmm',
+    command: [...cargoTest, '--workspace'],
+  },
+  {
+    name: 'loom',
+    when: ['vmm/handoff/tests/loom.rs', 'vmm/crates/handoff/tests/loom.rs'],
+    counts: 'cargo',
+    cwd: 'vmm',
+    // Every interleaving is tried: only optimised code is fast enough.
+    command: [...cargoTest, '--release', '--features', 'loom', '-p', 'handoff', '--test', 'loom'],
+  },
+  { name: 'guest', when: 'guest-libos/Cargo.toml', counts: 'cargo', cwd: 'guest-libos', command: cargoTest },
+];
