@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The affinity bridge as the addon calls it. Everything behind it is the Rust
+ * crate `handoff`, so that the hand-over protocol exists once: the arbiter's half
+ * and the half of the leaving thread are in the same place and tested together.
+ * Functions return 0 or a count, and negative errno for failures. No function
+ * blocks; submit, poll and beat belong to the loop's thread, the others to any.
+ */
+#ifndef FLUX_HANDOFF_FFI_H
+#define FLUX_HANDOFF_FFI_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+typedef struct flux_bridge flux_bridge;
+
+/* Words of one command in the batch. */
+enum { FLUX_CMD_OP, FLUX_CMD_CORE, FLUX_CMD_FROM, FLUX_CMD_TO, FLUX_CMD_FLAGS, FLUX_CMD_TSC_LO, FLUX_CMD_TSC_HI, FLUX_CMD_RESULT, FLUX_CMD_WORDS };
+enum { FLUX_OP_GRANT = 1, FLUX_OP_PARK = 2, FLUX_OP_MOVE = 3, FLUX_OP_HEIR = 4 };
+/* FLUX_CMD_FLAGS: which tier a park starts with. 0: kick at once if the guest says that it runs
+ * application code, ask otherwise and kick after kick_after_us. */
+enum { FLUX_FLAG_ASK_ONLY = 1, FLUX_FLAG_KICK_NOW = 2 };
+
+/* Fills in the header of a new, zeroed table. */
+int32_t flux_table_init(void *table, size_t bytes, uint32_t tsc_khz, uint32_t stamp_shift);
+/* 0, or -EINVAL if it is not a table, -EPROTO if its major differs (read both from the header). */
+int32_t flux_table_check(const void *table, size_t bytes);
+
+/* The mapping must outlive the bridge. NULL: errno in *err. */
+flux_bridge *flux_bridge_new(void *table, size_t bytes, int32_t *err);
+void flux_bridge_free(flux_bridge *b);
+/* Takes the lease: a new epoch, every core free, `managed` (256-bit mask) written down. Returns the epoch (> 0). */
+int64_t flux_bridge_claim(flux_bridge *b, uint32_t pid, uint32_t arbiter_core, const uint32_t managed[8]);
+/* Gives the lease back if it is still ours. */
+int32_t flux_bridge_release(flux_bridge *b);
+/* The hot part of a VM's control page in this process, or NULL when the VM goes. Only while the loop's thread is not in submit or poll. */
+int32_t flux_bridge_set_page(flux_bridge *b, uint32_t slot, void *hot);
+/* Carries out `count` commands of FLUX_CMD_WORDS words each; each gets its result word. Returns how many failed. */
+int32_t flux_bridge_submit(flux_bridge *b, int32_t *batch, uint32_t count);
+/* Sends the kicks that are due and forgets the parks that are done. Returns how many are in flight. */
+int32_t flux_bridge_poll(flux_bridge *b);
+/* Stamps the heartbeat. */
+void flux_bridge_beat(flux_bridge *b);
+/* Starts the thread that keeps the forced-park deadline. 1: at SCHED_FIFO 1; 0: not permitted, ordinary. */
+int32_t flux_bridge_start_deadlines(flux_bridge *b);
+/* A VM's process is gone: its cores go on to successors or heirs, or become idle. Returns the cores that came free or went on. */
+int32_t flux_bridge_reap(flux_bridge *b, uint32_t slot);
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,370 @@
+//! The affinity bridge, arbiter's side: carries out batches of commands on the table,
+//! kicks those who do not leave by themselves, and buries the dead.
+//!
+//! One thread (the loop's) owns a Bridge. The deadline thread works from the table and
+//! from the [`InFlight`] marks alone, so a loop that is stuck does not stop it.
+
+use crate::protocol::{self, vcpu_word, CoreWord, Moved, Refused, World};
+use crate::{linux, Handle, Table};
+use flux_abi as abi;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::Arc;
+
+/// Words of a command, as in `flux_handoff.h`.
+pub const COMMAND_WORDS: usize = 8;
+const OP: usize = 0;
+const CORE: usize = 1;
+const FROM: usize = 2;
+const TO: usize = 3;
+const FLAGS: usize = 4;
+const TSC_LO: usize = 5;
+const TSC_HI: usize = 6;
+const RESULT: usize = 7;
+
+pub const OP_GRANT: i32 = 1;
+pub const OP_PARK: i32 = 2;
+pub const OP_MOVE: i32 = 3;
+pub const OP_HEIR: i32 = 4;
+
+/// Never kick before the deadline; for the benchmark's asked row.
+pub const FLAG_ASK_ONLY: i32 = 1;
+/// Kick at once, whatever the guest says that it is doing.
+pub const FLAG_KICK_NOW: i32 = 2;
+
+/// When the park that is in flight on each core was asked for: TSC, 0 for none.
+/// Written by the loop's thread, read by the deadline thread.
+pub struct InFlight {
+    since: [AtomicU64; abi::MAX_CORES],
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        InFlight {
+            since: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl InFlight {
+    pub fn since(&self, core: u32) -> u64 {
+        // Pairs with the Release in begin(): whoever sees the stamp sees the request.
+        self.since[core as usize].load(Acquire)
+    }
+
+    fn begin(&self, core: u32, now: u64) {
+        self.since[core as usize].store(now, Release);
+    }
+
+    fn end(&self, core: u32) {
+        self.since[core as usize].store(0, Release);
+    }
+}
+
+/// A park that has been asked for and not been seen to end.
+#[derive(Clone, Copy)]
+struct Asked {
+    core: u32,
+    from: Handle,
+    generation: u32,
+    /// When to kick next; `u64::MAX`: leave it to the deadline.
+    kick_at: u64,
+    /// How long to wait after that kick, doubled each time.
+    patience: u64,
+}
+
+pub struct Bridge {
+    table: Arc<Table>,
+    in_flight: Arc<InFlight>,
+    asked: Vec<Asked>,
+    /// The hot part of each VM's control page in this process, or null.
+    pages: Box<[AtomicPtr<u8>]>,
+    epoch: u32,
+}
+
+impl Bridge {
+    pub fn new(table: Arc<Table>) -> Bridge {
+        Bridge {
+            table,
+            in_flight: Arc::default(),
+            // One request in flight per core, so this never grows.
+            asked: Vec::with_capacity(abi::MAX_CORES),
+            pages: (0..abi::MAX_VMS).map(|_| AtomicPtr::default()).collect(),
+            epoch: 0,
+        }
+    }
+
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    pub fn in_flight(&self) -> &Arc<InFlight> {
+        &self.in_flight
+    }
+
+    /// Takes the lease: a new epoch, every core free, nobody's heir. VMs of an earlier
+    /// arbiter are unmanaged by now or soon, and are adopted one by one.
+    pub fn claim(&mut self, pid: u32, arbiter_core: u32, managed: &[u32; 8]) -> u32 {
+        let header = self.table.header();
+        // 0 is "never claimed", so the wrap skips it.
+        let bump = |epoch: u32| Some(epoch.wrapping_add(1).max(1));
+        let before = header
+            .epoch
+            .fetch_update(SeqCst, SeqCst, bump)
+            .unwrap_or_default();
+        self.epoch = before.wrapping_add(1).max(1);
+        header.arbiter_pid.store(pid, SeqCst);
+        header.arbiter_core.store(arbiter_core, Relaxed);
+        for (word, mask) in header.managed.iter().zip(managed) {
+            word.store(*mask, Relaxed);
+        }
+        for core in 0..abi::MAX_CORES as u32 {
+            self.clear_core(core);
+            self.in_flight.end(core);
+        }
+        self.asked.clear();
+        self.beat();
+        self.epoch
+    }
+
+    fn clear_core(&self, core: u32) {
+        if let Some(line) = self.table.core_line(core) {
+            line.heir.store(abi::HANDLE_NONE, SeqCst);
+            let mut was = line.word.load(SeqCst);
+            loop {
+                let generation = CoreWord::of(was).generation.wrapping_add(1);
+                let free = CoreWord {
+                    owner: 0,
+                    successor: 0,
+                    generation,
+                }
+                .word();
+                match self.table.core_cas(core, was, free) {
+                    Ok(()) => break,
+                    Err(found) => was = found,
+                }
+            }
+        }
+    }
+
+    /// Gives the lease up, if it is still ours.
+    pub fn release(&mut self) -> bool {
+        let header = self.table.header();
+        let next = self.epoch.wrapping_add(1).max(1);
+        let ours = header
+            .epoch
+            .compare_exchange(self.epoch, next, SeqCst, SeqCst)
+            .is_ok();
+        if ours {
+            header.arbiter_pid.store(0, SeqCst);
+        }
+        self.epoch = 0;
+        ours
+    }
+
+    pub fn set_page(&self, slot: u32, hot: *mut u8) -> bool {
+        match self.pages.get(slot as usize) {
+            Some(page) => {
+                page.store(hot, Release);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn beat(&self) {
+        let header = self.table.header();
+        let shift = header.stamp_shift.load(Relaxed);
+        header
+            .heartbeat
+            .store((linux::tsc() >> (shift & 63)) as u32, Relaxed);
+    }
+
+    /// Carries out a batch in place. Returns how many commands failed.
+    pub fn submit(&mut self, batch: &mut [i32]) -> i32 {
+        let stale = self.epoch == 0 || self.table.header().epoch.load(SeqCst) != self.epoch;
+        let mut failed = 0;
+        for command in batch.chunks_exact_mut(COMMAND_WORDS) {
+            let result = if stale {
+                -libc::ESTALE
+            } else {
+                self.command(command)
+            };
+            command[RESULT] = result;
+            failed += (result < 0) as i32;
+        }
+        failed
+    }
+
+    fn command(&mut self, command: &[i32]) -> i32 {
+        let core = command[CORE] as u32;
+        let Some(line) = self.table.core_line(core).filter(|_| self.table.is_managed(core)) else {
+            return -libc::EINVAL;
+        };
+        let from = Handle::from_raw(command[FROM] as u32);
+        let to = Handle::from_raw(command[TO] as u32);
+        if let Some(to) = to {
+            if self.table.vm_of(to).state.load(Relaxed) != abi::VM_LIVE {
+                return -libc::ESRCH;
+            }
+            let stamp = command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32;
+            self.table.vcpu_line(to).t_decided.store(stamp, Relaxed);
+        }
+        match (command[OP], from, to) {
+            (OP_GRANT, _, Some(to)) => match protocol::grant(&*self.table, core, to) {
+                Ok(()) => 0,
+                Err(why) => errno(why),
+            },
+            (OP_PARK, Some(from), _) => self.request(core, from, None, command),
+            (OP_MOVE, Some(from), Some(to)) if from != to => self.request(core, from, Some(to), command),
+            (OP_HEIR, _, to) => {
+                line.heir.store(to.map_or(0, |to| to.raw() as u32), SeqCst);
+                0
+            }
+            _ => -libc::EINVAL,
+        }
+    }
+
+    fn request(&mut self, core: u32, from: Handle, to: Option<Handle>, command: &[i32]) -> i32 {
+        let park_req = match protocol::request(&*self.table, core, from, to) {
+            Err(why) => return errno(why),
+            Ok(Moved::Granted) => return 0,
+            Ok(Moved::Asked { park_req }) => park_req,
+        };
+        let now = linux::tsc();
+        let line = self.table.vcpu_line(from);
+        line.t_decided.store(
+            command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32,
+            Relaxed,
+        );
+        line.t_kicked.store(0, Relaxed);
+        let in_libos = self.ask(from, park_req);
+        self.in_flight.begin(core, now);
+        let header = self.table.header();
+        let patience = header.kick_after_us.load(Relaxed) as u64 * header.tsc_khz.load(Relaxed) as u64 / 1000;
+        let flags = command[FLAGS];
+        let kick_at = if flags & FLAG_ASK_ONLY != 0 {
+            u64::MAX
+        } else if flags & FLAG_KICK_NOW != 0 || !in_libos {
+            self.kick(from, now);
+            now.saturating_add(patience.max(1) * 4)
+        } else {
+            now.saturating_add(patience)
+        };
+        let generation = CoreWord::of(self.table.core(core)).generation;
+        if self.asked.len() < abi::MAX_CORES {
+            let patience = patience.max(1) * 4;
+            self.asked.push(Asked {
+                core,
+                from,
+                generation,
+                kick_at,
+                patience,
+            });
+        }
+        0
+    }
+
+    /// Writes the request where the guest polls for it. Returns whether the guest says
+    /// that it is in FluxOS's own code, where it will see it soon; without a page, no.
+    fn ask(&self, from: Handle, park_req: u32) -> bool {
+        // Pairs with the Release in set_page.
+        let page = self.pages[from.slot() as usize].load(Acquire);
+        if page.is_null() {
+            return false;
+        }
+        let block = abi::VCPUS_OFFSET + from.vcpu() as usize * abi::VCPU_BYTES;
+        // SAFETY: set_page's caller promised HOT_BYTES of shared mapping there until it
+        // says otherwise; the block lies inside; the structs are atomics only.
+        let (guest, host) = unsafe {
+            (
+                &*page.add(block).cast::<abi::GuestVcpu>(),
+                &*page.add(block + abi::VCPU_HOST_OFFSET).cast::<abi::HostVcpu>(),
+            )
+        };
+        // Pairs with the guest's load at its scheduling points.
+        host.park_gen.store(park_req, SeqCst);
+        guest.critical.load(SeqCst) != 0
+    }
+
+    fn kick(&self, vcpu: Handle, now: u64) {
+        let line = self.table.vcpu_line(vcpu);
+        line.t_kicked.store(now, Relaxed);
+        let pid = self.table.vm_of(vcpu).pid.load(Relaxed);
+        linux::kick(pid, line.tid.load(Relaxed));
+    }
+
+    /// Sends the kicks that are due; forgets the parks that have ended. Returns how many are in flight.
+    pub fn poll(&mut self) -> i32 {
+        if self.asked.is_empty() {
+            return 0;
+        }
+        let now = linux::tsc();
+        let mut at = 0;
+        while at < self.asked.len() {
+            let Asked {
+                core,
+                from,
+                generation,
+                kick_at,
+                patience,
+            } = self.asked[at];
+            let word = CoreWord::of(self.table.core(core));
+            if word.generation != generation || word.owner != from.raw() as u32 {
+                self.in_flight.end(core);
+                self.asked.swap_remove(at);
+                continue;
+            }
+            if now >= kick_at {
+                self.kick(from, now);
+                self.asked[at].kick_at = now.saturating_add(patience);
+                self.asked[at].patience = patience.saturating_mul(2);
+            }
+            at += 1;
+        }
+        self.asked.len() as i32
+    }
+
+    /// A VM's process is gone: its vCPUs are DEAD and its cores go on to whoever is next.
+    /// Returns how many cores it had a part in.
+    pub fn reap(&mut self, slot: u32) -> i32 {
+        let Some(vm) = self.table.vm(slot) else {
+            return -libc::EINVAL;
+        };
+        vm.state.store(abi::VM_DEAD, SeqCst);
+        self.set_page(slot, std::ptr::null_mut());
+        // All of them: the count that the VM wrote does not bound what stands in core words.
+        let vcpus = (0..abi::MAX_VCPUS as u32).filter_map(|vcpu| Handle::new(slot, vcpu));
+        let mut cores = 0;
+        for vcpu in vcpus {
+            let line = self.table.vcpu_line(vcpu);
+            let dead = vcpu_word(abi::VCPU_DEAD, abi::CORE_NONE);
+            // Before the cores are looked at: a claim that comes later fails, one that
+            // came earlier is undone by hand_to when it finds DEAD.
+            let was = line.word.swap(dead, SeqCst);
+            if protocol::vcpu_state(was) == abi::VCPU_RUNNING {
+                let tenure = linux::tsc().saturating_sub(line.t_granted.load(Relaxed));
+                vm.granted_tsc.fetch_add(tenure, Relaxed);
+            }
+            for core in 0..abi::MAX_CORES as u32 {
+                cores += protocol::evict(&*self.table, core, vcpu) as i32;
+                if let Some(line) = self.table.core_line(core) {
+                    let _ = line.heir.compare_exchange(vcpu.raw() as u32, 0, SeqCst, SeqCst);
+                }
+            }
+        }
+        // A leaver of the dead VM may have gone between handing the core on and the wake.
+        for core in 0..abi::MAX_CORES as u32 {
+            protocol::repair(&*self.table, core);
+        }
+        cores
+    }
+}
+
+fn errno(why: Refused) -> i32 {
+    match why {
+        Refused::NotParked => -libc::EBUSY,
+        Refused::OwnerChanged => -libc::EAGAIN,
+        Refused::InFlight => -libc::EALREADY,
+    }
+}
