@@ -232,6 +232,9 @@ impl Bridge {
             Ok(Moved::Asked { park_req }) => park_req,
         };
         let now = linux::tsc();
+        // A park of this core that has ended without poll() having seen it: forgotten now, or
+        // else poll() would later end the mark of the new one.
+        self.asked.retain(|asked| asked.core != core);
         let line = self.table.vcpu_line(from);
         line.t_decided.store(
             command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32,

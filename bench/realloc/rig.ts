@@ -1,0 +1,241 @@
+/**
+ * A small world of its own for measurements: a hand-off table, the affinity bridge in
+ * this process, and VMs that this process attaches to. No daemon and no policy: the
+ * benchmark itself decides, so that every command is sent at a moment that it knows.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, openSync, readFileSync, rmSync, closeSync, existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Packr } from 'msgpackr';
+import {
+  ABI_MAJOR,
+  ABI_MINOR,
+  HOT_BYTES,
+  OFF_VM_DOORBELL,
+  PROTOCOL,
+  SIZE_VCPU,
+  TABLE_BYTES,
+  VCPUS_OFFSET,
+  VCPU_BYTES,
+  VMS_OFFSET,
+  VM_BYTES,
+  VM_LINE_BYTES,
+  VM_LIVE,
+  VM_STARTING,
+  W_CORE_HEIR,
+  W_CORE_WORD_LO,
+  W_VCPU_TID,
+  W_VM_STATE,
+  CORES_OFFSET,
+  CORE_BYTES,
+} from '../../arbiter/abi/layout.gen.ts';
+import { handle } from '../../arbiter/abi/words.ts';
+import {
+  AffinityBridge,
+  Arena,
+  CMD_CORE,
+  CMD_FLAGS,
+  CMD_FROM,
+  CMD_OP,
+  CMD_RESULT,
+  CMD_TO,
+  CMD_TSC_HI,
+  CMD_TSC_LO,
+  Clock,
+  calibrateTsc,
+  chooseStampShift,
+  closeFd,
+  connectUnix,
+  createTable,
+  exchangeFrame,
+  initTable,
+  mapShared,
+} from '../../native/index.ts';
+import { fluxionPath, imagePath } from './parts.ts';
+
+const packr = new Packr({ useRecords: false });
+const ARENA_SLOTS = 64;
+
+export interface VmSpec {
+  name: string;
+  cmdline: string;
+  vcpus?: number;
+  /** Runs under the ordinary scheduler, on these cores. */
+  unmanaged?: { cpus: string };
+  idleSpinNs?: number;
+  memoryMib?: number;
+}
+
+/** A VM of the rig and where its words are. */
+export interface RigVm {
+  readonly name: string;
+  readonly slot: number;
+  readonly pid: number;
+  readonly process: ChildProcess;
+  /** The lease's connection; null for unmanaged VMs. */
+  readonly connection: number;
+  readonly controlPage: number;
+}
+
+export class Rig {
+  readonly table: ArrayBuffer;
+  readonly words: Int32Array;
+  readonly arena: Arena;
+  readonly pages: Int32Array;
+  readonly bridge: AffinityBridge;
+  readonly clock: Clock;
+  readonly khz: number;
+  readonly #tableFd: number;
+  readonly #dir: string;
+  readonly #vms: RigVm[] = [];
+  #epoch = 0;
+
+  constructor(arbiterCore: number, managed: readonly number[]) {
+    this.khz = calibrateTsc().khz;
+    const shift = chooseStampShift(this.khz);
+    this.#tableFd = createTable('hyperflux-bench');
+    this.table = mapShared(this.#tableFd, TABLE_BYTES);
+    initTable(this.table, this.khz, shift);
+    this.words = new Int32Array(this.table);
+    this.arena = Arena.reserve(ARENA_SLOTS);
+    this.pages = new Int32Array(this.arena.buffer);
+    this.bridge = AffinityBridge.open(this.table);
+    this.clock = new Clock(shift);
+    this.#dir = mkdtempSync(join(tmpdir(), 'hyperflux-bench-'));
+    this.claim(arbiterCore, managed);
+    this.bridge.startDeadlines();
+  }
+
+  claim(arbiterCore: number, managed: readonly number[]): void {
+    this.#epoch = this.bridge.claim(process.pid, arbiterCore, managed);
+  }
+
+  /** Starts a VM and attaches to it; managed ones are dormant afterwards. */
+  async start(spec: VmSpec): Promise<RigVm> {
+    const slot = this.#vms.length;
+    const state = this.#vmWord(slot, W_VM_STATE);
+    Atomics.store(this.words, state, VM_STARTING);
+    const socket = join(this.#dir, `${spec.name}.sock`);
+    const logPath = join(this.#dir, `${spec.name}.log`);
+    const log = openSync(logPath, 'a');
+    const vcpus = spec.vcpus ?? 1;
+    const args = [
+      ...['--name', spec.name, '--slot', String(slot), '--image', imagePath(), '--socket', socket],
+      ...['--table-fd', '3', '--vcpus', String(vcpus), '--max-cores', String(vcpus)],
+      ...['--mem', String(spec.memoryMib ?? 32), '--cmdline', spec.cmdline],
+      ...(spec.idleSpinNs === undefined ? [] : ['--idle-spin-ns', String(spec.idleSpinNs)]),
+      ...(spec.unmanaged ? ['--unmanaged', '--cpus', spec.unmanaged.cpus] : []),
+    ];
+    const process = spawn(fluxionPath(), args, { stdio: ['ignore', log, log, this.#tableFd] });
+    closeSync(log);
+    const failed = (): Error =>
+      new Error(`the VM ${spec.name} did not start: ${readFileSync(logPath, 'utf8').trim() || 'no output'}`);
+    for (let i = 0; Atomics.load(this.words, state) !== VM_LIVE || !existsSync(socket); i++) {
+      if (process.exitCode !== null || i > 1000) throw failed();
+      await sleep(5);
+    }
+    const connection = connectUnix(socket, 5000);
+    const say = (op: string, fields: object = {}): number[] => {
+      const body = packr.pack({ id: 1, op, ...fields });
+      const answer = exchangeFrame(connection, body, 5000);
+      const reply = packr.unpack(answer.frame) as { ok: boolean; message?: string };
+      if (!reply.ok) throw new Error(`${spec.name} refused ${op}: ${reply.message}`);
+      return answer.fds;
+    };
+    say('hello', { protocol: PROTOCOL, abi_major: ABI_MAJOR, abi_minor: ABI_MINOR });
+    const [controlPage, table] = say('attach');
+    closeFd(table);
+    this.arena.attach(slot, controlPage);
+    this.bridge.setPage(slot, this.arena);
+    if (!spec.unmanaged) say('manage', { epoch: this.#epoch });
+    const vm = { name: spec.name, slot, pid: process.pid!, process, connection, controlPage };
+    this.#vms.push(vm);
+    return vm;
+  }
+
+  /** One command, stamped with the time of this call. Returns its result word. */
+  command(op: number, core: number, from: number, to: number, flags = 0): number {
+    const batch = this.bridge.batch;
+    this.clock.now();
+    batch[CMD_OP] = op;
+    batch[CMD_CORE] = core;
+    batch[CMD_FROM] = from;
+    batch[CMD_TO] = to;
+    batch[CMD_FLAGS] = flags;
+    batch[CMD_TSC_LO] = this.clock.words[0];
+    batch[CMD_TSC_HI] = this.clock.words[1];
+    this.bridge.submit(1);
+    return batch[CMD_RESULT];
+  }
+
+  /** Microseconds between two TSC values given by their low words; right up to a second apart. */
+  us(from: number, to: number): number {
+    return (((to - from) | 0) * 1000) / this.khz;
+  }
+
+  handle(vm: RigVm, vcpu = 0): number {
+    return handle(vm.slot, vcpu);
+  }
+
+  /** Byte offset in the arena of a vCPU's guest line. */
+  guestLine(vm: RigVm, vcpu = 0): number {
+    return vm.slot * HOT_BYTES + VCPUS_OFFSET + vcpu * VCPU_BYTES;
+  }
+
+  /** A word of a vCPU's guest line. */
+  guest(vm: RigVm, word: number, vcpu = 0): number {
+    return Atomics.load(this.pages, this.guestLine(vm, vcpu) / 4 + word);
+  }
+
+  /** A word of a vCPU's block in the hand-off table. */
+  vcpu(vm: RigVm, word: number, vcpu = 0): number {
+    const block = VMS_OFFSET + vm.slot * VM_BYTES + VM_LINE_BYTES + vcpu * SIZE_VCPU;
+    return Atomics.load(this.words, block / 4 + word);
+  }
+
+  tid(vm: RigVm, vcpu = 0): number {
+    return this.vcpu(vm, W_VCPU_TID, vcpu);
+  }
+
+  /** The handle of the core's owner; the successor, if any, in the upper half. */
+  owner(core: number): number {
+    return Atomics.load(this.words, (CORES_OFFSET + core * CORE_BYTES) / 4 + W_CORE_WORD_LO);
+  }
+
+  setHeir(core: number, heir: number): void {
+    Atomics.store(this.words, (CORES_OFFSET + core * CORE_BYTES) / 4 + W_CORE_HEIR, heir);
+  }
+
+  /** Byte offset in the table of a VM's doorbell. */
+  doorbell(vm: RigVm): number {
+    return VMS_OFFSET + vm.slot * VM_BYTES + OFF_VM_DOORBELL;
+  }
+
+  vmWord(vm: RigVm, word: number): number {
+    return Atomics.load(this.words, this.#vmWord(vm.slot, word));
+  }
+
+  #vmWord(slot: number, word: number): number {
+    return (VMS_OFFSET + slot * VM_BYTES) / 4 + word;
+  }
+
+  /** Ends every VM and leaves nothing behind. */
+  async close(): Promise<void> {
+    for (const vm of this.#vms) {
+      const ended = vm.process.exitCode !== null || vm.process.signalCode !== null;
+      const exit = ended ? undefined : new Promise((done) => vm.process.once('exit', done));
+      vm.process.kill('SIGCONT');
+      vm.process.kill('SIGKILL');
+      await exit;
+      this.bridge.setPage(vm.slot, null);
+      this.arena.detach(vm.slot);
+      closeFd(vm.connection);
+      closeFd(vm.controlPage);
+    }
+    this.#vms.length = 0;
+    closeFd(this.#tableFd);
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * How long a lock makes no progress because the vCPU of its holder was parked.
+ *
+ * A VM with two vCPUs on two cores: two uThreads contend for one lock, and whoever has
+ * it stamps it all the time. One of the two cores is moved to another VM; if the
+ * holder ran there, the other vCPU takes the held context over, and the longest gap
+ * between two stamps around the move is what the park has cost the lock. On a machine
+ * of two cores this process shares one of them with the vCPU that takes over, so it
+ * sleeps while that works; what it takes from it is part of the figure.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  COMPLETIONS_OFFSET,
+  CONTROL_BYTES,
+  OFF_COMPLETION_DONE_LO,
+  OFF_COMPLETION_WAIT,
+  RING_ENTRIES,
+  SIZE_COMPLETION,
+  VCPU_PARKED,
+  W_COMPLETION_SEQ_PLUS_1,
+  W_GUEST_VCPU_TAKEN,
+  W_VCPU_WORD,
+} from '../../arbiter/abi/layout.gen.ts';
+import { vcpuState } from '../../arbiter/abi/words.ts';
+import { mapShared, OP_GRANT, OP_MOVE } from '../../native/index.ts';
+import { Samples } from '../lib/stats.ts';
+import type { Progress } from '../lib/progress.ts';
+import { Rig, type RigVm } from './rig.ts';
+import { RowError } from './row.ts';
+
+/** A gap that began more than this after the decision has another cause. */
+const WINDOW_US = 5_000;
+const ROUNDS_PER_SAMPLE = 6;
+
+export interface Stranded {
+  readonly samples: Samples;
+  /** Moves that hit the holder, of all. */
+  readonly rounds: number;
+}
+
+/** Reads what the guest has recorded since the last look. */
+class Gaps {
+  readonly #page: Int32Array;
+  #next = 0;
+
+  constructor(vm: RigVm) {
+    this.#page = new Int32Array(mapShared(vm.controlPage, CONTROL_BYTES));
+  }
+
+  /** Calls back with each gap's length in ticks and the low word of the TSC at its end. */
+  read(each: (ticks: number, end: number) => void): void {
+    // Bounded: the guest writes these words.
+    for (let i = 0; i < RING_ENTRIES; i++) {
+      const at = COMPLETIONS_OFFSET + (this.#next & (RING_ENTRIES - 1)) * SIZE_COMPLETION;
+      if (Atomics.load(this.#page, at / 4 + W_COMPLETION_SEQ_PLUS_1) !== ((this.#next + 1) | 0)) return;
+      each(this.#page[(at + OFF_COMPLETION_WAIT) / 4] >>> 0, this.#page[(at + OFF_COMPLETION_DONE_LO) / 4]);
+      this.#next = (this.#next + 1) | 0;
+    }
+  }
+}
+
+async function parked(rig: Rig, vm: RigVm, vcpu: number): Promise<void> {
+  for (let i = 0; vcpuState(rig.vcpu(vm, W_VCPU_WORD, vcpu)) !== VCPU_PARKED; i++) {
+    if (i > 2000) throw new RowError(`vCPU ${vcpu} of ${vm.name} did not park`);
+    rig.bridge.poll();
+    await sleep(1);
+  }
+}
+
+/**
+ * `own` is the core that the driver shares with the VM's first vCPU, `core` the one
+ * that is moved. Collects until `wanted` samples are there or six times as many moves are done.
+ */
+export async function stranded(
+  driverCore: number,
+  core: number,
+  wanted: number,
+  progress: Progress,
+): Promise<Stranded> {
+  const rig = new Rig(driverCore, [driverCore, core]);
+  const samples = new Samples(wanted);
+  let rounds = 0;
+  try {
+    const cmdline = 'probe mode=lock uthreads=2 hold_ns=20000 gap_ns=3000';
+    const locks = await rig.start({ name: 'lock', vcpus: 2, cmdline, idleSpinNs: 50_000_000 });
+    const other = await rig.start({ name: 'taker', cmdline: 'probe mode=spin' });
+    const gaps = new Gaps(locks);
+    must(rig.command(OP_GRANT, driverCore, 0, rig.handle(locks, 0)), 'the first grant');
+    must(rig.command(OP_GRANT, core, 0, rig.handle(locks, 1)), 'the second grant');
+    await sleep(50);
+    while (samples.length < wanted && rounds < wanted * ROUNDS_PER_SAMPLE) {
+      gaps.read(() => undefined);
+      const taken = rig.guest(locks, W_GUEST_VCPU_TAKEN, 0);
+      must(rig.command(OP_MOVE, core, rig.handle(locks, 1), rig.handle(other)), 'a move away');
+      const decided = rig.clock.words[0];
+      await sleep(2);
+      await parked(rig, locks, 1);
+      // Only if the vCPU was in the middle of something that the other one took over.
+      if (rig.guest(locks, W_GUEST_VCPU_TAKEN, 0) !== taken) {
+        let longest = 0;
+        gaps.read((ticks, end) => {
+          const start = rig.us(decided, (end - ticks) | 0);
+          if (start > -50 && start < WINDOW_US) longest = Math.max(longest, (ticks * 1000) / rig.khz);
+        });
+        if (longest > 0) samples.push(longest);
+      }
+      must(rig.command(OP_MOVE, core, rig.handle(other), rig.handle(locks, 1)), 'a move back');
+      rounds++;
+      progress.step(samples.length, wanted);
+      await parked(rig, other, 0);
+      await sleep(1);
+    }
+    return { samples, rounds };
+  } finally {
+    await rig.close();
+  }
+}
+
+function must(result: number, what: string): void {
+  if (result !== 0) throw new RowError(`${what} was refused: ${result}`);
+}
