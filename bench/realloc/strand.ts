@@ -31,6 +31,8 @@ import { RowError } from './row.ts';
 /** A gap that began more than this after the decision has another cause. */
 const WINDOW_US = 5_000;
 const ROUNDS_PER_SAMPLE = 6;
+/** A word that nobody writes, to sleep on. */
+const never = new Int32Array(new SharedArrayBuffer(4));
 
 export interface Stranded {
   readonly samples: Samples;
@@ -93,7 +95,8 @@ export async function stranded(
       const taken = rig.guest(locks, W_GUEST_VCPU_TAKEN, 0);
       must(rig.command(OP_MOVE, core, rig.handle(locks, 1), rig.handle(other)), 'a move away');
       const decided = rig.clock.words[0];
-      await sleep(2);
+      // At once and without the event loop: the vCPU that takes over needs this core.
+      Atomics.wait(never, 0, 0, 2);
       await parked(rig, locks, 1);
       // Only if the vCPU was in the middle of something that the other one took over.
       if (rig.guest(locks, W_GUEST_VCPU_TAKEN, 0) !== taken) {
