@@ -207,8 +207,11 @@ impl Bridge {
             if self.table.vm_of(to).state.load(Relaxed) != abi::VM_LIVE {
                 return -libc::ESRCH;
             }
-            let stamp = command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32;
-            self.table.vcpu_line(to).t_decided.store(stamp, Relaxed);
+            // Not for an heir, which may hold a core at the moment: its stamps are those of the hand-over it was in.
+            if command[OP] != OP_HEIR {
+                let stamp = command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32;
+                self.table.vcpu_line(to).t_decided.store(stamp, Relaxed);
+            }
         }
         match (command[OP], from, to) {
             (OP_GRANT, _, Some(to)) => match protocol::grant(&*self.table, core, to) {

@@ -1,0 +1,131 @@
+//! What runs a vCPU: the one seam between Fluxion's vCPU life and the machinery below it.
+//!
+//! Two things implement [`Backend`]: KVM (`crate::kvm`), and the hosted one of the guest library OS, where
+//! a vCPU is an ordinary thread and its doors are function calls. Everything else (pages, control socket,
+//! life loop, parking, lease, counters) is the same code for both.
+//!
+//! # The contract
+//!
+//! * One value per vCPU. It is moved to the vCPU's thread; `attach`, `run`, `set_reentry` and `export` are
+//!   called from that thread only.
+//! * **The kick** is the signal [`handoff::linux::kick_signal`], sent by `tgkill` to the vCPU's thread. It is blocked in
+//!   every thread from the start of the process. A backend makes it count only while guest code runs: a
+//!   kick that arrives during `run`, *or that was already pending when `run` was called*, makes `run`
+//!   return [`Exit::Interrupted`] soon, with the signal consumed. A kick must never be lost between the
+//!   two; one too many does no harm, because the life loop looks at the core word before it believes it.
+//! * After `Interrupted` the guest's context is whole and at rest inside the backend. The next `run` goes
+//!   on from there, unless `set_reentry` was called, which throws it away.
+//! * `export(v)` is called by another vCPU's thread, only while the life loop's held word says that
+//!   vCPU `v` was left by `Interrupted` and is out of `run`; nobody resumes it meanwhile.
+//! * After `Failed` nothing is run again: the VM is poisoned.
+//! * `run` makes no system calls besides the one that enters the guest, allocates nothing and logs nothing.
+
+use std::fmt;
+
+use crate::context_slot::ContextSlot;
+
+/// Why `run` came back.
+#[derive(Debug)]
+pub enum Exit {
+    /// The guest left by itself: `out` to one of the FLUX_PORT_* ports, or the hosted equivalent. Ports
+    /// that are not doors are reported here as well; the life loop knows what to make of them.
+    Door { port: u16, arg: u32 },
+    /// A kick arrived (or something that looks like one). The context is whole.
+    Interrupted,
+    /// The guest did what it cannot be continued from, or the machinery itself failed.
+    Failed(Box<Failure>),
+}
+
+/// What went wrong in a vCPU, with its registers where they could be read.
+#[derive(Debug, Clone, Default)]
+pub struct Failure {
+    /// One sentence: what was not expected.
+    pub what: String,
+    pub registers: Option<Registers>,
+}
+
+/// The registers that tell most about a crash.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Registers {
+    pub rip: u64,
+    pub rsp: u64,
+    pub rflags: u64,
+    pub cr2: u64,
+}
+
+impl Failure {
+    pub fn new(what: impl Into<String>) -> Failure {
+        Failure {
+            what: what.into(),
+            registers: None,
+        }
+    }
+
+    pub fn with(mut self, registers: Option<Registers>) -> Failure {
+        self.registers = registers;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(r) = self.registers {
+            write!(
+                f,
+                " (rip {:#x}, rsp {:#x}, cr2 {:#x}, rflags {:#x})",
+                r.rip, r.rsp, r.cr2, r.rflags
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What runs one vCPU. See the module's text for the contract.
+pub trait Backend: Send + 'static {
+    /// How `status` names this kind of backend: "kvm", "hosted".
+    const NAME: &'static str;
+
+    /// System calls that this backend makes on a vCPU thread beyond the life loop's own, for the thread's
+    /// seccomp filter. `None`: the vCPU threads get no filter, because guest code makes calls of its own.
+    const SYSCALLS: Option<&'static [crate::confine::Allowed]>;
+
+    /// Called once, first, on the vCPU's own thread, before that thread is confined.
+    fn attach(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Runs guest code until there is a reason to stop.
+    fn run(&mut self) -> Exit;
+
+    /// The next `run` starts at the image's re-entry point with the registers of a first entry (vCPU id,
+    /// control page, top of the boot stack) instead of where the guest was: its context was taken.
+    fn set_reentry(&mut self) -> Result<(), Failure>;
+
+    /// Copies the context that vCPU `victim` was interrupted with into its context slot: general
+    /// registers, FS base and the XSAVE area in standard format.
+    fn export(&mut self, victim: u32, slot: &ContextSlot<'_>) -> Result<(), Failure>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failure_names_the_registers() {
+        let r = Registers {
+            rip: 0x400123,
+            rsp: 0x7000,
+            rflags: 0x3002,
+            cr2: 0xdead0000,
+        };
+        let text = Failure::new("it broke").with(Some(r)).to_string();
+        assert_eq!(
+            text,
+            "it broke (rip 0x400123, rsp 0x7000, cr2 0xdead0000, rflags 0x3002)"
+        );
+        assert_eq!(Failure::new("it broke").to_string(), "it broke");
+    }
+}

@@ -1,0 +1,185 @@
+//! The affinity bridge against the words: results, marks, the deadline.
+#![cfg(not(feature = "loom"))]
+
+use flux_abi as abi;
+use handoff::bridge::{Bridge, FLAG_ASK_ONLY, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK};
+use handoff::deadline::Deadlines;
+use handoff::protocol::{vcpu_state, CoreWord, World};
+use handoff::{linux, vcpu, Asked, Handle, How, Table, Woken};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CORE: u32 = 3;
+
+fn lab(vms: u32) -> (Arc<Table>, Bridge) {
+    let (_fd, table) = Table::create(1_000_000, 6).unwrap();
+    let table = Arc::new(table);
+    for slot in 0..vms {
+        let vm = table.vm(slot).unwrap();
+        vm.vcpus.store(1, SeqCst);
+        vm.state.store(abi::VM_LIVE, SeqCst);
+        vcpu::ready(&table, handle(slot), 0, false);
+    }
+    let mut bridge = Bridge::new(table.clone());
+    bridge.claim(1, 0, &[1 << CORE, 0, 0, 0, 0, 0, 0, 0]);
+    (table, bridge)
+}
+
+fn handle(slot: u32) -> Handle {
+    Handle::new(slot, 0).unwrap()
+}
+
+fn send(bridge: &mut Bridge, op: i32, core: u32, from: u32, to: u32) -> i32 {
+    let mut batch = [op, core as i32, from as i32, to as i32, FLAG_ASK_ONLY, 0, 0, 0];
+    bridge.submit(&mut batch);
+    batch[7]
+}
+
+fn raw(slot: u32) -> u32 {
+    handle(slot).raw() as u32
+}
+
+#[test]
+fn commands_that_cannot_be_carried_out_say_why_and_change_nothing() {
+    let (table, mut bridge) = lab(3);
+    assert_eq!(
+        send(&mut bridge, OP_GRANT, CORE + 1, 0, raw(0)),
+        -libc::EINVAL,
+        "not managed"
+    );
+    assert_eq!(
+        send(&mut bridge, OP_GRANT, 9999, 0, raw(0)),
+        -libc::EINVAL,
+        "no such core"
+    );
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, 0), -libc::EINVAL, "nobody");
+    assert_eq!(
+        send(&mut bridge, 77, CORE, 0, raw(0)),
+        -libc::EINVAL,
+        "no such command"
+    );
+    assert_eq!(
+        send(&mut bridge, OP_MOVE, CORE, raw(0), raw(0)),
+        -libc::EINVAL,
+        "to itself"
+    );
+    assert_eq!(
+        send(&mut bridge, OP_GRANT, CORE, 0, raw(7)),
+        -libc::ESRCH,
+        "no such VM"
+    );
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(
+        send(&mut bridge, OP_GRANT, CORE, 0, raw(1)),
+        -libc::EAGAIN,
+        "the core has an owner"
+    );
+    assert_eq!(
+        send(&mut bridge, OP_GRANT, CORE, 0, raw(0)),
+        -libc::EBUSY,
+        "it runs"
+    );
+    assert_eq!(
+        send(&mut bridge, OP_MOVE, CORE, raw(2), raw(1)),
+        -libc::EAGAIN,
+        "wrong owner"
+    );
+    assert_eq!(
+        vcpu_state(table.vcpu(handle(1))),
+        abi::VCPU_PARKED,
+        "the refused are let go"
+    );
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    assert_eq!(send(&mut bridge, OP_PARK, CORE, raw(0), 0), -libc::EALREADY);
+    assert_eq!(CoreWord::of(table.core(CORE)).successor, raw(1));
+}
+
+#[test]
+fn an_arbiter_whose_lease_is_over_is_told_so() {
+    let (table, mut bridge) = lab(1);
+    let mut other = Bridge::new(table.clone());
+    let epoch = other.claim(2, 0, &[1 << CORE, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(epoch, 2);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), -libc::ESTALE);
+    assert!(!bridge.release(), "it has nothing to give back");
+    assert_eq!(send(&mut other, OP_GRANT, CORE, 0, raw(0)), 0);
+}
+
+/// The park of one request ends and the next begins before poll() has looked: the mark
+/// that the deadline thread goes by must be the second one's.
+#[test]
+fn a_park_that_has_ended_does_not_hide_the_next_from_the_deadline() {
+    let (table, mut bridge) = lab(2);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    vcpu::leave(&table, handle(0), How::Asked);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(1), raw(0)), 0);
+    assert_eq!(bridge.poll(), 1);
+    assert_ne!(bridge.in_flight().since(CORE), 0);
+    vcpu::leave(&table, handle(1), How::Asked);
+    assert_eq!(bridge.poll(), 0);
+    assert_eq!(bridge.in_flight().since(CORE), 0);
+}
+
+#[test]
+fn a_dead_vms_cores_go_to_the_heir_and_its_claims_are_void() {
+    let (table, mut bridge) = lab(3);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(send(&mut bridge, OP_HEIR, CORE, 0, raw(2)), 0);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    // The successor dies, then the owner: neither keeps the core, the heir is not asked
+    // for the first (the owner was asked to leave, and its place stays empty).
+    assert_eq!(bridge.reap(1), 1);
+    assert_eq!(CoreWord::of(table.core(CORE)).successor, abi::HANDLE_IDLE);
+    assert_eq!(bridge.reap(0), 1);
+    assert_eq!(CoreWord::of(table.core(CORE)).owner, 0);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(1)), -libc::ESRCH);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(2)), 0);
+}
+
+extern "C" fn nothing(_signal: i32) {}
+
+/// A vCPU that leaves only by force: it is forced, counted once, and its successor runs.
+#[test]
+fn who_does_not_leave_is_forced_once() {
+    // SAFETY: the handler does nothing; it only keeps the kick from ending the process.
+    unsafe { libc::signal(linux::kick_signal(), nothing as extern "C" fn(i32) as usize) };
+    let (table, mut bridge) = lab(2);
+    table.header().deadline_us.store(1000, SeqCst);
+    table.vm(0).unwrap().pid.store(std::process::id(), SeqCst);
+    let stubborn = {
+        let table = table.clone();
+        std::thread::spawn(move || {
+            let me = handle(0);
+            // SAFETY: a plain system call.
+            vcpu::ready(&table, me, unsafe { libc::gettid() } as u32, false);
+            assert!(matches!(vcpu::wait_for_grant(&table, me), Woken::Granted { .. }));
+            while vcpu::asked(&table, me) != Asked::Force {
+                std::hint::spin_loop();
+            }
+            vcpu::leave(&table, me, How::Forced)
+        })
+    };
+    // Its thread makes it ready anew, so it is not granted a core before that.
+    while table.vcpu_line(handle(0)).tid.load(SeqCst) == 0 || table.vcpu(handle(0)) & 0xff != abi::VCPU_PARKED
+    {
+        std::thread::yield_now();
+    }
+    while send(&mut bridge, OP_GRANT, CORE, 0, raw(0)) != 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    let mut deadlines = Deadlines::new(table.clone(), bridge.in_flight().clone());
+    while !stubborn.is_finished() {
+        deadlines.look();
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    stubborn.join().unwrap();
+    deadlines.look();
+    let vm = table.vm(0).unwrap();
+    let (forced, late) = (vm.forced.load(SeqCst), vm.forced_descheduled.load(SeqCst));
+    assert_eq!(forced + late, 1, "counted once, as one or the other");
+    assert_eq!(vcpu_state(table.vcpu(handle(1))), abi::VCPU_RUNNING);
+    assert_eq!(table.vcpu_line(handle(0)).how.load(SeqCst), abi::HOW_FORCED);
+}
