@@ -22,7 +22,7 @@ import {
   W_VCPU_WORD,
 } from '../../arbiter/abi/layout.gen.ts';
 import { vcpuState } from '../../arbiter/abi/words.ts';
-import { mapShared, OP_GRANT, OP_MOVE } from '../../native/index.ts';
+import { FLAG_KICK_NOW, mapShared, OP_GRANT, OP_MOVE } from '../../native/index.ts';
 import { Samples } from '../lib/stats.ts';
 import type { Progress } from '../lib/progress.ts';
 import { Rig, type RigVm } from './rig.ts';
@@ -93,7 +93,7 @@ export async function stranded(
     while (samples.length < wanted && rounds < wanted * ROUNDS_PER_SAMPLE) {
       gaps.read(() => undefined);
       const taken = rig.guest(locks, W_GUEST_VCPU_TAKEN, 0);
-      must(rig.command(OP_MOVE, core, rig.handle(locks, 1), rig.handle(other)), 'a move away');
+      must(rig.command(OP_MOVE, core, rig.handle(locks, 1), rig.handle(other), FLAG_KICK_NOW), 'a move away');
       const decided = rig.clock.words[0];
       // At once and without the event loop: the vCPU that takes over needs this core.
       Atomics.wait(never, 0, 0, 2);

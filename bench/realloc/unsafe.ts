@@ -7,16 +7,13 @@ import { mkdirSync, openSync, rmdirSync, writeSync, existsSync, writeFileSync, c
 import { join } from 'node:path';
 import {
   CONTROL_BYTES,
-  COMPLETIONS_OFFSET,
   OFF_VM_DOORBELL,
   RING_ENTRIES,
   RING_ENTRIES_OFFSET,
   RING_OFFSET,
-  SIZE_COMPLETION,
   SIZE_REQUEST,
   VMS_OFFSET,
   VM_BYTES,
-  W_COMPLETION_SEQ_PLUS_1,
   W_GUEST_VCPU_DONE_LO,
   W_GUEST_VCPU_RESUME_LO,
   W_REQUEST_DUE_HI,
@@ -26,6 +23,7 @@ import {
   W_REQUEST_SERVICE_NS,
   W_RING_TAIL,
   W_VM_RING_TAIL,
+  W_VM_WAITERS,
 } from '../../arbiter/abi/layout.gen.ts';
 import {
   futexWake,
@@ -100,16 +98,13 @@ export function wakeRow(
     futexWake(rig.table, doorbell * 4, 1);
   }
 
-  /** Until the request is finished and the server has had time to block again. */
+  /** Until the server blocks in the host again: only then is the next request a wake-up. */
   function settle(): void {
-    const seq = (Atomics.load(rig.words, vm + W_VM_RING_TAIL) - 1) | 0;
-    const at = COMPLETIONS_OFFSET + (seq & (RING_ENTRIES - 1)) * SIZE_COMPLETION;
-    const word = at / 4 + W_COMPLETION_SEQ_PLUS_1;
-    for (let i = 0; Atomics.load(page, word) !== ((seq + 1) | 0); i++) {
-      if (i > 100_000) throw new RowError(`${name}: the request was not served`);
+    for (let i = 0; rig.vmWord(server, W_VM_WAITERS) === 0; i++) {
+      if (i > 100_000) throw new RowError(`${name}: the server does not block`);
       rest(rig, 20);
     }
-    rest(rig, 60);
+    rest(rig, 40);
   }
 
   return {
@@ -119,6 +114,7 @@ export function wakeRow(
       thaw(donor);
       thaw(server);
       prepare();
+      settle();
       running(rig, donor);
       try {
         for (let i = 0; i < moves; i++) {

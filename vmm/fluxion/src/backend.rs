@@ -11,8 +11,9 @@
 //! * **The kick** is the signal [`handoff::linux::kick_signal`], sent by `tgkill` to the vCPU's thread. It is blocked in
 //!   every thread from the start of the process. A backend makes it count only while guest code runs: a
 //!   kick that arrives during `run`, *or that was already pending when `run` was called*, makes `run`
-//!   return [`Exit::Interrupted`] soon, with the signal consumed. A kick must never be lost between the
-//!   two; one too many does no harm, because the life loop looks at the core word before it believes it.
+//!   return [`Exit::Interrupted`] soon. The signal stays pending until `consume_kick`, which the life loop
+//!   calls before it looks at the core word again, so that no kick is lost between the two; one too many
+//!   does no harm, because the core word is looked at before a kick is believed.
 //! * After `Interrupted` the guest's context is whole and at rest inside the backend. The next `run` goes
 //!   on from there, unless `set_reentry` was called, which throws it away.
 //! * `export(v)` is called by another vCPU's thread, only while the life loop's held word says that
@@ -99,6 +100,11 @@ pub trait Backend: Send + 'static {
 
     /// Runs guest code until there is a reason to stop.
     fn run(&mut self) -> Exit;
+
+    /// Takes the kick that ended `run`, so that the next `run` does not end at once. Not in `run` itself,
+    /// because a vCPU that is to leave first hands its core over. Nothing to do where the signal's handler
+    /// has run.
+    fn consume_kick(&mut self) {}
 
     /// The next `run` starts at the image's re-entry point with the registers of a first entry (vCPU id,
     /// control page, top of the boot stack) instead of where the guest was: its context was taken.

@@ -254,41 +254,55 @@ impl<B: Backend> Life<'_, B> {
         }
     }
 
-    /// A kick, or something like it.
+    /// A kick, or something like it. The signal is taken after the hand-over where there is one (a system
+    /// call less between the two VMs), and otherwise before another look, which then sees whatever that
+    /// signal stood for.
     fn interrupted(&mut self, seen: u64) -> Next {
         self.count(Count::Interrupted);
+        // The guest's word; if it lies, its own uThreads suffer. Pairs with its store before it touches
+        // anything of FluxOS's.
+        let critical = self.guest.critical.load(SeqCst) != 0;
+        match handoff::asked(self.table(), self.me) {
+            Asked::Park if !critical => return self.kicked(seen, How::Kicked, critical),
+            Asked::Force => return self.kicked(seen, How::Forced, critical),
+            _ => self.backend.consume_kick(),
+        }
         let settled = self.line.park_req.load(SeqCst);
-        let forced = match handoff::asked(self.table(), self.me) {
-            Asked::Park => false,
-            Asked::Force => true,
+        match handoff::asked(self.table(), self.me) {
+            Asked::Park if !critical => self.kicked(seen, How::Kicked, critical),
+            // In FluxOS's own code: it has seen the request, or will within instructions, and leaves by the door.
+            Asked::Park => {
+                self.count(Count::Critical);
+                Next::Run
+            }
+            Asked::Force => self.kicked(seen, How::Forced, critical),
             Asked::No => {
                 self.count(Count::Stale);
                 self.line.stale.fetch_add(1, Relaxed);
                 self.settle(settled);
-                return Next::Run;
+                Next::Run
             }
             Asked::Unmanaged => {
                 self.settle_all();
-                return Next::Run;
+                Next::Run
             }
-            Asked::Dead => return Next::End,
-        };
-        // The guest's word; if it lies, its own uThreads suffer. Pairs with its store before it touches
-        // anything of FluxOS's.
-        let critical = self.guest.critical.load(SeqCst) != 0;
-        if critical && !forced {
-            // It has seen the request, or will within instructions, and leaves by the door.
-            self.count(Count::Critical);
-            return Next::Run;
+            Asked::Dead => Next::End,
         }
+    }
+
+    /// Parks the vCPU where it stands.
+    fn kicked(&mut self, seen: u64, how: How, critical: bool) -> Next {
         self.line.t_seen.store(seen, Relaxed);
         park::hold(self, critical);
+        let next = self.leave(how);
+        // A kick for a later grant may be taken along here: the look before the guest is still to come.
+        self.backend.consume_kick();
         self.line.kicks.fetch_add(1, Relaxed);
-        self.count(if forced { Count::Forced } else { Count::Kicked });
-        self.leave(if forced { How::Forced } else { How::Kicked })
+        self.count(if how == How::Forced {
+            Count::Forced
+        } else {
+            Count::Kicked
+        });
+        next
     }
 }
-
-#[cfg(test)]
-#[path = "life_tests.rs"]
-mod tests;

@@ -207,19 +207,19 @@ impl Bridge {
             if self.table.vm_of(to).state.load(Relaxed) != abi::VM_LIVE {
                 return -libc::ESRCH;
             }
-            // Not for an heir, which may hold a core at the moment: its stamps are those of the hand-over it was in.
-            if command[OP] != OP_HEIR {
-                let stamp = command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32;
-                self.table.vcpu_line(to).t_decided.store(stamp, Relaxed);
-            }
         }
         match (command[OP], from, to) {
             (OP_GRANT, _, Some(to)) => match protocol::grant(&*self.table, core, to) {
-                Ok(()) => 0,
+                Ok(()) => self.stamp(to, command),
                 Err(why) => errno(why),
             },
             (OP_PARK, Some(from), _) => self.request(core, from, None, command),
-            (OP_MOVE, Some(from), Some(to)) if from != to => self.request(core, from, Some(to), command),
+            (OP_MOVE, Some(from), Some(to)) if from != to => {
+                match self.request(core, from, Some(to), command) {
+                    0 => self.stamp(to, command),
+                    failed => failed,
+                }
+            }
             (OP_HEIR, _, to) => {
                 line.heir.store(to.map_or(0, |to| to.raw() as u32), SeqCst);
                 0
@@ -228,35 +228,45 @@ impl Bridge {
         }
     }
 
+    /// When it was decided that a vCPU get a core. An heir's stamps are those of the hand-over it was in.
+    fn stamp(&self, to: Handle, command: &[i32]) -> i32 {
+        self.table
+            .vcpu_line(to)
+            .t_decided
+            .store(decided(command), Relaxed);
+        0
+    }
+
     fn request(&mut self, core: u32, from: Handle, to: Option<Handle>, command: &[i32]) -> i32 {
         let park_req = match protocol::request(&*self.table, core, from, to) {
             Err(why) => return errno(why),
             Ok(Moved::Granted) => return 0,
             Ok(Moved::Asked { park_req }) => park_req,
         };
-        let now = linux::tsc();
-        // A park of this core that has ended without poll() having seen it: forgotten now, or
-        // else poll() would later end the mark of the new one.
-        self.asked.retain(|asked| asked.core != core);
-        let line = self.table.vcpu_line(from);
-        line.t_decided.store(
-            command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32,
-            Relaxed,
-        );
-        line.t_kicked.store(0, Relaxed);
         let in_libos = self.ask(from, park_req);
+        let flags = command[FLAGS];
+        let now = linux::tsc();
+        let line = self.table.vcpu_line(from);
+        // The kick first, everything that is only written down behind it: the interrupt takes
+        // longer to arrive than the rest takes to write.
+        let kick_now = flags & FLAG_ASK_ONLY == 0 && (flags & FLAG_KICK_NOW != 0 || !in_libos);
+        if kick_now {
+            self.kick(from);
+        }
+        line.t_kicked.store(if kick_now { now } else { 0 }, Relaxed);
+        line.t_decided.store(decided(command), Relaxed);
         self.in_flight.begin(core, now);
         let header = self.table.header();
         let patience = header.kick_after_us.load(Relaxed) as u64 * header.tsc_khz.load(Relaxed) as u64 / 1000;
-        let flags = command[FLAGS];
+        let wait = if kick_now { patience.max(1) * 4 } else { patience };
         let kick_at = if flags & FLAG_ASK_ONLY != 0 {
             u64::MAX
-        } else if flags & FLAG_KICK_NOW != 0 || !in_libos {
-            self.kick(from, now);
-            now.saturating_add(patience.max(1) * 4)
         } else {
-            now.saturating_add(patience)
+            now.saturating_add(wait)
         };
+        // A park of this core that has ended without poll() having seen it: forgotten now, or
+        // else poll() would later end the mark of the new one.
+        self.asked.retain(|asked| asked.core != core);
         let generation = CoreWord::of(self.table.core(core)).generation;
         if self.asked.len() < abi::MAX_CORES {
             let patience = patience.max(1) * 4;
@@ -288,16 +298,16 @@ impl Bridge {
                 &*page.add(block + abi::VCPU_HOST_OFFSET).cast::<abi::HostVcpu>(),
             )
         };
-        // Pairs with the guest's load at its scheduling points.
-        host.park_gen.store(park_req, SeqCst);
-        guest.critical.load(SeqCst) != 0
+        // Pairs with the guest's load at its scheduling points and whenever it clears `critical`.
+        // No fence between the two: if the guest misses this and we believe that it is in FluxOS,
+        // the kick that follows soon settles it.
+        host.park_gen.store(park_req, Release);
+        guest.critical.load(Acquire) != 0
     }
 
-    fn kick(&self, vcpu: Handle, now: u64) {
-        let line = self.table.vcpu_line(vcpu);
-        line.t_kicked.store(now, Relaxed);
+    fn kick(&self, vcpu: Handle) {
         let pid = self.table.vm_of(vcpu).pid.load(Relaxed);
-        linux::kick(pid, line.tid.load(Relaxed));
+        linux::kick(pid, self.table.vcpu_line(vcpu).tid.load(Relaxed));
     }
 
     /// Sends the kicks that are due; forgets the parks that have ended. Returns how many are in flight.
@@ -322,7 +332,8 @@ impl Bridge {
                 continue;
             }
             if now >= kick_at {
-                self.kick(from, now);
+                self.kick(from);
+                self.table.vcpu_line(from).t_kicked.store(now, Relaxed);
                 self.asked[at].kick_at = now.saturating_add(patience);
                 self.asked[at].patience = patience.saturating_mul(2);
             }
@@ -365,6 +376,10 @@ impl Bridge {
         }
         cores
     }
+}
+
+fn decided(command: &[i32]) -> u64 {
+    command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32
 }
 
 fn errno(why: Refused) -> i32 {

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::AtomicU32;
 
-/// The signal that makes `KVM_RUN` return. Blocked everywhere but inside `KVM_RUN`.
+/// The signal that makes `KVM_RUN` return. Blocked everywhere but inside `KVM_RUN`. A classic
+/// signal, not a real-time one: however many were sent, one is pending, and one look takes it.
 pub fn kick_signal() -> i32 {
-    libc::SIGRTMIN() + 6
+    libc::SIGUSR2
 }
 
 /// Waits while `*word == expected`, at most `timeout_ns` if given. Returns on any wake, signal or time-out.

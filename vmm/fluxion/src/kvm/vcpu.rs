@@ -73,27 +73,6 @@ impl KvmVcpu {
     }
 }
 
-/// Takes the kicks that are pending, however many: each was sent with a look at the same words.
-fn drain_kicks() {
-    let none = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // More than a few are pending only if somebody floods us; then the next KVM_RUN ends at once as well.
-    for _ in 0..64 {
-        // SAFETY: the set is built from an empty one on the stack; a null info is allowed; the time-out
-        // outlives the call.
-        let got = unsafe {
-            let mut set: libc::sigset_t = mem::zeroed();
-            libc::sigaddset(&mut set, handoff::linux::kick_signal());
-            libc::sigtimedwait(&set, ptr::null_mut(), &none)
-        };
-        if got < 0 {
-            return;
-        }
-    }
-}
-
 impl Backend for KvmVcpu {
     const NAME: &'static str = "kvm";
     const SYSCALLS: Option<&'static [Allowed]> = Some(&[
@@ -118,14 +97,8 @@ impl Backend for KvmVcpu {
                     data.len()
                 ),
             },
-            Ok(VcpuExit::Intr) => {
-                drain_kicks();
-                return Exit::Interrupted;
-            }
-            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => {
-                drain_kicks();
-                return Exit::Interrupted;
-            }
+            Ok(VcpuExit::Intr) => return Exit::Interrupted,
+            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => return Exit::Interrupted,
             Ok(VcpuExit::IoIn(port, _)) => format!("an input from port {port:#x}; there is nothing to read"),
             Ok(VcpuExit::MmioRead(gpa, _)) => format!("a read of guest-physical {gpa:#x}, where nothing is"),
             Ok(VcpuExit::MmioWrite(gpa, _)) => {
@@ -149,6 +122,20 @@ impl Backend for KvmVcpu {
             what
         };
         self.failed(what)
+    }
+
+    fn consume_kick(&mut self) {
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the set is built from an empty one on the stack; a null info is allowed; the
+        // time-out outlives the call. However many kicks were sent, one is pending.
+        unsafe {
+            let mut set: libc::sigset_t = mem::zeroed();
+            libc::sigaddset(&mut set, handoff::linux::kick_signal());
+            libc::sigtimedwait(&set, ptr::null_mut(), &none);
+        }
     }
 
     fn set_reentry(&mut self) -> Result<(), Failure> {
