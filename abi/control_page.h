@@ -107,7 +107,9 @@ struct flux_guest_vcpu {
 	uint32_t reserved0;
 	uint32_t done_lo; /* units of work completed on this vCPU: requests or blocks */
 	uint32_t done_hi;
-	uint32_t reserved[14];
+	uint32_t reserved[12];
+	uint32_t private_lo; /* the guest's own pointer to the vCPU's data; means nothing to the host */
+	uint32_t private_hi;
 };
 _Static_assert(sizeof(struct flux_guest_vcpu) == FLUX_VCPU_HOST_OFFSET, "guest half of a vCPU block");
 

@@ -18,7 +18,7 @@ import { pinnedNode, root } from './lib/paths.mjs';
 /** @param {string} path */
 const tool = (path) => [pinnedNode, join(root, 'node_modules', path)];
 
-const rustFolders = ['vmm', 'guest-libos', 'abi/rust'];
+const rustFolders = ['vmm', 'guest-libos', 'guest-libos/hosted', 'abi/rust'];
 
 const cxxFiles = listFiles(['native'], ['native/build']).filter((path) => /\.(cc|h)$/.test(path));
 const cxxSources = cxxFiles.filter((path) => path.endsWith('.cc'));

@@ -37,23 +37,39 @@ export const suites = [
     when: 'abi/rust/Cargo.toml',
     counts: 'cargo',
     cwd: 'abi/rust',
-    // A library without dependencies: it has no lock file to hold to.
-    command: ['cargo', 'test', '--no-fail-fast'],
+    // A library: it has no lock file to hold to.
+    command: ['cargo', 'test', '--no-fail-fast', '--features', 'protocol'],
   },
   {
     name: 'vmm',
     when: 'vmm/Cargo.toml',
     counts: 'cargo',
     cwd: 'vmm',
-    command: [...cargoTest, '--workspace'],
+    // Release, as it is built: real guests run in it, and nothing is compiled twice.
+    command: [...cargoTest, '--release', '--workspace'],
   },
   {
     name: 'loom',
-    when: ['vmm/handoff/tests/loom.rs', 'vmm/crates/handoff/tests/loom.rs'],
+    when: 'vmm/handoff/tests/loom.rs',
     counts: 'cargo',
     cwd: 'vmm',
     // Every interleaving is tried: only optimised code is fast enough.
     command: [...cargoTest, '--release', '--features', 'loom', '-p', 'handoff', '--test', 'loom'],
   },
   { name: 'guest', when: 'guest-libos/Cargo.toml', counts: 'cargo', cwd: 'guest-libos', command: cargoTest },
+  {
+    name: 'guest-loom',
+    when: 'guest-libos/sched/tests/loom.rs',
+    counts: 'cargo',
+    cwd: 'guest-libos',
+    command: [...cargoTest, '--release', '--features', 'loom', '-p', 'sched', '--test', 'loom'],
+  },
+  {
+    // Release, as it is built: these run real guests under load, hosted and in KVM.
+    name: 'hosted',
+    when: 'guest-libos/hosted/Cargo.toml',
+    counts: 'cargo',
+    cwd: 'guest-libos/hosted',
+    command: [...cargoTest, '--release'],
+  },
 ];

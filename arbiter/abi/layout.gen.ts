@@ -153,6 +153,9 @@ export const OFF_GUEST_VCPU_RESERVED0 = 60;
 export const OFF_GUEST_VCPU_DONE_LO = 64;
 export const OFF_GUEST_VCPU_DONE_HI = 68;
 export const OFF_GUEST_VCPU_RESERVED = 72;
+/** the guest's own pointer to the vCPU's data; means nothing to the host */
+export const OFF_GUEST_VCPU_PRIVATE_LO = 120;
+export const OFF_GUEST_VCPU_PRIVATE_HI = 124;
 /** `GUEST_*` */
 export const W_GUEST_VCPU_STATE = 0;
 /** not 0: in FluxOS's own code, the context must not be held here */
@@ -183,6 +186,9 @@ export const W_GUEST_VCPU_RESERVED0 = 15;
 export const W_GUEST_VCPU_DONE_LO = 16;
 export const W_GUEST_VCPU_DONE_HI = 17;
 export const W_GUEST_VCPU_RESERVED = 18;
+/** the guest's own pointer to the vCPU's data; means nothing to the host */
+export const W_GUEST_VCPU_PRIVATE_LO = 30;
+export const W_GUEST_VCPU_PRIVATE_HI = 31;
 
 /**
  * Written by the host (arbiter's bridge or Fluxion), one per vCPU.

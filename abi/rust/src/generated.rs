@@ -151,7 +151,10 @@ pub struct GuestVcpu {
     /// units of work completed on this vCPU: requests or blocks
     pub done_lo: AtomicU32,
     pub done_hi: AtomicU32,
-    pub reserved: [AtomicU32; 14],
+    pub reserved: [AtomicU32; 12],
+    /// the guest's own pointer to the vCPU's data; means nothing to the host
+    pub private_lo: AtomicU32,
+    pub private_hi: AtomicU32,
 }
 
 const _: () = {
@@ -175,6 +178,8 @@ const _: () = {
     assert!(offset_of!(GuestVcpu, done_lo) == 64);
     assert!(offset_of!(GuestVcpu, done_hi) == 68);
     assert!(offset_of!(GuestVcpu, reserved) == 72);
+    assert!(offset_of!(GuestVcpu, private_lo) == 120);
+    assert!(offset_of!(GuestVcpu, private_hi) == 124);
 };
 
 /// Written by the host (arbiter's bridge or Fluxion), one per vCPU.

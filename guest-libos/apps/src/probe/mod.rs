@@ -1,0 +1,111 @@
+//! `probe`: guests for benchmarks and tests, one behaviour each.
+//!
+//! | mode | what it does | keys |
+//! |---|---|---|
+//! | `poll` | calls the scheduling point all the time, so it leaves when asked; shows the TSC | `uthreads` |
+//! | `spin` | application code only, known values in all registers: must be kicked | `uthreads` |
+//! | `yield` | on each grant does a little, shows the TSC, gives the core back | `uthreads`, `work_ns` |
+//! | `lock` | uThreads contend for a lock; gaps in its progress are recorded | `uthreads`, `hold_ns`, `gap_ns` |
+//! | `stubborn` | stays in FluxOS's code for ever: must be forced | |
+//! | `crash` | reads an address that is not mapped | `address` |
+//! | `liar` | writes nonsense into its whole control page | `spare` |
+//! | `exit` | ends the VM | `code` |
+//!
+//! `uthreads` is the number in the whole VM; as many as there are vCPUs unless given (`lock`: at
+//! least two).
+
+mod lock;
+mod spin;
+
+use libos::uthread::{cede, kernel, poll, show_now, spawn};
+
+use crate::cmdline::{Args, BadArgs};
+use crate::rounds::{self, Rate};
+
+const MODES: &[&str] = &[
+    "poll", "spin", "yield", "lock", "stubborn", "crash", "liar", "exit",
+];
+
+/// Starts the mode; the calling uThread ends, or is the one that misbehaves.
+pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
+    let mode = args.text("mode").ok_or(BadArgs::Missing("mode"))?;
+    match mode {
+        "poll" => {
+            args.only(&["mode", "uthreads"])?;
+            each(uthreads(args, 1)?, || loop {
+                poll();
+                show_now();
+            })
+        }
+        "spin" => {
+            args.only(&["mode", "uthreads"])?;
+            each(uthreads(args, 1)?, spin::spin)
+        }
+        "yield" => {
+            args.only(&["mode", "uthreads", "work_ns"])?;
+            let work_ns = args.number("work_ns", 0, 0, 1_000_000_000)?;
+            let work = if work_ns == 0 {
+                0
+            } else {
+                Rate::measure(&kernel().clock).rounds(work_ns)
+            };
+            each(uthreads(args, 1)?, move || loop {
+                rounds::run(work, 1);
+                show_now();
+                cede();
+            })
+        }
+        "lock" => {
+            args.only(&["mode", "uthreads", "hold_ns", "gap_ns"])?;
+            let hold = kernel()
+                .clock
+                .ticks(args.number("hold_ns", 20_000, 0, 1_000_000_000)?);
+            let gap = kernel()
+                .clock
+                .ticks(args.number("gap_ns", 2_000, 0, 1_000_000_000)?);
+            each(uthreads(args, 2)?, move || lock::contend(hold, gap))
+        }
+        "stubborn" => {
+            args.only(&["mode"])?;
+            libos::rogue::stay_in_fluxos()
+        }
+        "crash" => {
+            args.only(&["mode", "address"])?;
+            libos::rogue::read(args.number("address", 0, 0, u64::MAX)?);
+            Ok(())
+        }
+        "liar" => {
+            args.only(&["mode", "spare"])?;
+            match args.text("spare") {
+                None => libos::rogue::scribble(false),
+                Some("critical") => libos::rogue::scribble(true),
+                Some(value) => Err(BadArgs::Choice {
+                    key: "spare",
+                    value,
+                    known: &["critical"],
+                }),
+            }
+        }
+        "exit" => {
+            args.only(&["mode", "code"])?;
+            libos::boot::exit(args.number("code", 0, 0, 255)? as u32)
+        }
+        value => Err(BadArgs::Choice {
+            key: "mode",
+            value,
+            known: MODES,
+        }),
+    }
+}
+
+/// How many uThreads are wanted.
+fn uthreads(args: Args<'static>, least: u64) -> Result<u64, BadArgs<'static>> {
+    args.number("uthreads", u64::from(kernel().vcpus()).max(least), least, 65_536)
+}
+
+fn each<F: FnOnce() + Copy + Send + 'static>(wanted: u64, f: F) -> Result<(), BadArgs<'static>> {
+    for _ in 0..wanted {
+        spawn(f).map_err(|_| BadArgs::Stacks { wanted })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! FluxOS, one instruction at a time.
+//!
+//! A guest's threads are single-stepped through what uThreads do: start, yield, lock, wait, end.
+//! At each instruction at which `critical` is 0, the vCPU must be one that the host may hold: some
+//! uThread is current, and the stack is that uThread's. And at instruction after instruction it
+//! is in fact held, and taken over by another vCPU, and what the uThreads compute must come out
+//! right all the same.
+
+use std::ptr;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flux_abi as abi;
+use fluxion::backend::{Backend, Exit};
+use fluxion::control_page::{empty_header, ControlPage};
+use hosted::cpu::{Cpu, Stop};
+use hosted::door::Hosted;
+use hosted::machine::{boot_into, Boot};
+use hosted::HostedVcpu;
+use libos::page::Page;
+use libos::sync::{Group, Mutex};
+use libos::uthread::{poll, spawn, yield_now};
+
+const VCPUS: u32 = 3;
+/// How often the guest goes through the scenario; each time it is held one instruction later.
+const ROUNDS: u64 = 500;
+/// A round that takes more instructions is not stepped to its end: an idle vCPU spins.
+const LONGEST: u64 = 20_000;
+/// No shorter than the function is.
+const RESUME_BYTES: u64 = 500;
+const TRAP_FLAG: i64 = 0x100;
+
+static GUEST: libos::boot::Boot = libos::boot::Boot::new();
+static HOSTED: Hosted = Hosted;
+
+arch::hosted_entry!(entry, vcpu);
+
+extern "C" fn vcpu(id: u32, page: *mut u8) -> ! {
+    // SAFETY: as in hosted::machine.
+    unsafe { libos::boot::enter(&GUEST, &HOSTED, main, id, page) }
+}
+
+// ---- the stepper ----
+
+/// The instruction at which to hold, counting those outside `critical` since stepping began; 0:
+/// none.
+static TARGET: AtomicU64 = AtomicU64::new(0);
+static COUNT: AtomicU64 = AtomicU64::new(0);
+static ROUND_STEPS: AtomicU64 = AtomicU64::new(0);
+static STEPS: AtomicU64 = AtomicU64::new(0);
+static HOLDS: AtomicU64 = AtomicU64::new(0);
+/// Held in the last instructions of a resume, with `critical` cleared already.
+static TAILS: AtomicU64 = AtomicU64::new(0);
+static PARKS: AtomicU64 = AtomicU64::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// Instruction pointer of the first instruction at which something was wrong.
+static WRONG: AtomicU64 = AtomicU64::new(0);
+static PAGE: AtomicUsize = AtomicUsize::new(0);
+
+fn page() -> Page {
+    // SAFETY: set by the test to a page that stays mapped.
+    unsafe { Page::new(PAGE.load(SeqCst) as *mut u8) }
+}
+
+/// Each instruction of a stepped thread comes here.
+extern "C" fn step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let frame = context.cast::<libc::ucontext_t>();
+    // SAFETY: the kernel gives a handler of this kind its frame.
+    let registers = unsafe { &mut (*frame).uc_mcontext.gregs };
+    let target = TARGET.load(Relaxed);
+    if target == 0 || ROUND_STEPS.fetch_add(1, Relaxed) > LONGEST {
+        registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
+        return;
+    }
+    let Some(cpu) = Cpu::this().filter(|cpu| cpu.in_guest()) else {
+        return;
+    };
+    STEPS.fetch_add(1, Relaxed);
+    if page().guest(cpu.id).critical.load(Relaxed) != 0 {
+        return;
+    }
+    let count = COUNT.fetch_add(1, Relaxed) + 1;
+    let rsp = registers[libc::REG_RSP as usize] as u64;
+    let header = page().header();
+    let stack = rsp.wrapping_sub(header.stack_base) / header.stack_bytes + 1;
+    if libos::vcpu::current_of(page(), cpu.id).map(u64::from) != Some(stack) {
+        let _ = WRONG.compare_exchange(0, registers[libc::REG_RIP as usize] as u64, SeqCst, SeqCst);
+    }
+    if count >= target {
+        TARGET.store(0, Relaxed);
+        registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
+        HOLDS.fetch_add(1, Relaxed);
+        let resume = arch::resume::resume as *const () as u64;
+        if (resume..resume + RESUME_BYTES).contains(&(registers[libc::REG_RIP as usize] as u64)) {
+            TAILS.fetch_add(1, Relaxed);
+        }
+        // SAFETY: this handler's frame. From here on it is as if a kick had come just now.
+        unsafe { cpu.stop_in(frame, Stop::Kicked) };
+    }
+}
+
+/// Steps this thread from here on, and holds it at the `target`-th instruction or soon after.
+#[inline(always)]
+fn step_to(target: u64) {
+    COUNT.store(0, Relaxed);
+    ROUND_STEPS.store(0, Relaxed);
+    TARGET.store(target, SeqCst);
+    // SAFETY: sets the trap flag; the handler is there.
+    unsafe { std::arch::asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") }
+}
+
+// ---- the guest ----
+
+static FINISHED: AtomicBool = AtomicBool::new(false);
+static FAILED: AtomicU32 = AtomicU32::new(0);
+static LOCKED: Mutex<u64> = Mutex::new(0);
+
+/// What uThreads do, with a result that is known.
+fn scenario(seed: u64) -> u64 {
+    let sum = Box::new(AtomicU64::new(0));
+    let sum: &'static AtomicU64 = Box::leak(sum);
+    let group: &'static Group = Box::leak(Box::new(Group::new(3)));
+    for part in 1..=3u64 {
+        let work = move || {
+            for turn in 0..3 {
+                LOCKED.with(|inside| {
+                    *inside += 1;
+                    // So that the others find it locked.
+                    yield_now();
+                    *inside -= 1;
+                    if *inside != 0 {
+                        FAILED.fetch_add(1, SeqCst);
+                    }
+                });
+                sum.fetch_add(seed * part + turn, SeqCst);
+                poll();
+            }
+            group.done();
+        };
+        if spawn(work).is_err() {
+            FAILED.fetch_add(1, SeqCst);
+            group.done();
+        }
+    }
+    yield_now();
+    group.wait();
+    sum.load(SeqCst)
+}
+
+fn main() {
+    for target in 1..=ROUNDS {
+        let held = HOLDS.load(SeqCst);
+        step_to(target);
+        let found = scenario(target);
+        TARGET.store(0, SeqCst);
+        if found != 3 * target * (1 + 2 + 3) + 3 * (1 + 2) {
+            FAILED.fetch_add(1, SeqCst);
+        }
+        // What was held but not yet taken is still on its way; let the others see to it.
+        while HOLDS.load(SeqCst) > held && TAKEN.load(SeqCst) < HOLDS.load(SeqCst) {
+            yield_now();
+        }
+    }
+    FINISHED.store(true, SeqCst);
+}
+
+// ---- the host ----
+
+const NONE: u32 = 0;
+const HELD: u32 = 1;
+const EXPORTING: u32 = 2;
+const GIVEN: u32 = 3;
+
+struct Host {
+    page: Arc<ControlPage>,
+    held: [AtomicU32; VCPUS as usize],
+    panics: AtomicU32,
+}
+
+impl Host {
+    fn over(&self) -> bool {
+        FINISHED.load(SeqCst) || self.panics.load(SeqCst) != 0
+    }
+
+    fn steal(&self, backend: &mut HostedVcpu, me: u32, victim: u32) {
+        let host = self.page.host(me).expect("a vCPU");
+        host.answer.store(abi::STEAL_NOTHING, SeqCst);
+        let Some(held) = self.held.get(victim as usize) else {
+            return;
+        };
+        if held.compare_exchange(HELD, EXPORTING, SeqCst, SeqCst).is_ok() {
+            let slot = self.page.context(victim).expect("a vCPU");
+            backend.export(victim, &slot).expect("a whole context");
+            self.page.host(victim).expect("a vCPU").held.store(0, SeqCst);
+            held.store(GIVEN, SeqCst);
+            let taken = TAKEN.fetch_add(1, SeqCst);
+            host.answer.store(abi::STEAL_TAKEN, SeqCst);
+            // Now and then the thief is asked to park while it takes over, so that it finds the
+            // request behind its last look; and it is stepped as well, and held on the way.
+            if taken.is_multiple_of(3) {
+                host.park_gen.fetch_add(1, SeqCst);
+            }
+            if taken.is_multiple_of(2) {
+                step_to(1 + taken / 2 % 60);
+            }
+        }
+    }
+
+    /// A vCPU that was interrupted in application code: waits until another one has taken over.
+    fn hold(&self, backend: &mut HostedVcpu, id: u32) {
+        let guest = self.page.guest(id).expect("a vCPU");
+        assert_eq!(guest.critical.load(SeqCst), 0, "held in FluxOS's code");
+        self.held[id as usize].store(HELD, SeqCst);
+        self.page.host(id).expect("a vCPU").held.store(1, SeqCst);
+        while self.held[id as usize].load(SeqCst) != GIVEN {
+            std::thread::yield_now();
+            if self.over() {
+                return;
+            }
+        }
+        guest.critical.store(1, SeqCst);
+        backend.set_reentry().expect("it was interrupted");
+        self.held[id as usize].store(NONE, SeqCst);
+    }
+
+    fn live(&self, mut backend: HostedVcpu, id: u32) {
+        backend.attach().expect("GS base");
+        while !self.over() {
+            match backend.run() {
+                Exit::Interrupted => self.hold(&mut backend, id),
+                Exit::Door {
+                    port: abi::PORT_STEAL,
+                    arg,
+                } => self.steal(&mut backend, id, arg),
+                Exit::Door {
+                    port: abi::PORT_PANIC,
+                    arg,
+                } => {
+                    let (line, len) = self.page.log_line(id, arg);
+                    eprintln!("{}", String::from_utf8_lossy(&line[..len]));
+                    self.panics.fetch_add(1, SeqCst);
+                }
+                Exit::Door {
+                    port: abi::PORT_PARK, ..
+                } => {
+                    let host = self.page.host(id).expect("a vCPU");
+                    host.settled.store(host.park_gen.load(SeqCst), SeqCst);
+                    PARKS.fetch_add(1, SeqCst);
+                }
+                Exit::Door { .. } => std::thread::sleep(Duration::from_micros(10)),
+                Exit::Failed(failure) => {
+                    eprintln!("{failure}");
+                    self.panics.fetch_add(1, SeqCst);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_outside_critical_can_be_held() {
+    let page = Arc::new(ControlPage::create(0, VCPUS).expect("memfd"));
+    PAGE.store(page.host_address() as usize, SeqCst);
+    let mut header = empty_header();
+    header.magic = abi::CONTROL_MAGIC;
+    (header.abi_major, header.abi_minor) = (abi::ABI_MAJOR, abi::ABI_MINOR);
+    header.vcpus = VCPUS;
+    header.tsc_khz = fluxion::clock::tsc_khz();
+    header.stamp_shift = fluxion::clock::STAMP_SHIFT;
+    header.idle_spin_ns = 1000;
+    let boot = Boot {
+        memory_mib: 16,
+        vcpus: VCPUS,
+        stacks: Some(16),
+        page: Arc::clone(&page),
+    };
+    let backends = boot_into(entry, &boot, &mut header).expect("memory");
+    page.init(&header);
+
+    // SAFETY: a handler of our own, on the alternate stack that each vCPU's thread has.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = step as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        libc::sigfillset(&mut action.sa_mask);
+        assert_eq!(libc::sigaction(libc::SIGTRAP, &action, ptr::null_mut()), 0);
+    }
+
+    let host = Arc::new(Host {
+        page,
+        held: [const { AtomicU32::new(NONE) }; 3],
+        panics: AtomicU32::new(0),
+    });
+    let threads = backends.into_iter().zip(0..).map(|(backend, id)| {
+        let host = Arc::clone(&host);
+        std::thread::spawn(move || host.live(backend, id))
+    });
+    let threads: Vec<_> = threads.collect();
+    let start = Instant::now();
+    let mut last = (0, start);
+    while !host.over() {
+        std::thread::sleep(Duration::from_millis(5));
+        let steps = STEPS.load(SeqCst) + TAKEN.load(SeqCst);
+        if steps != last.0 {
+            last = (steps, Instant::now());
+        }
+        if last.1.elapsed() > Duration::from_secs(30) {
+            eprintln!("nothing has moved for 30 s: a uThread is lost");
+            host.panics.fetch_add(1, SeqCst);
+        }
+    }
+    // Threads that wait in the guest for nothing end with the process; the others see `over`.
+    drop(threads);
+    let (steps, holds, taken) = (STEPS.load(SeqCst), HOLDS.load(SeqCst), TAKEN.load(SeqCst));
+    eprintln!(
+        "{steps} instructions stepped, held at {holds}, {taken} taken over, {} parks, {} in a resume",
+        PARKS.load(SeqCst),
+        TAILS.load(SeqCst)
+    );
+    assert_eq!(host.panics.load(SeqCst), 0, "the guest gave up or got stuck");
+    assert_eq!(
+        WRONG.load(SeqCst),
+        0,
+        "an instruction at which the vCPU may be held but must not"
+    );
+    assert_eq!(FAILED.load(SeqCst), 0, "a uThread computed something else");
+    assert!(
+        holds > ROUNDS / 4 && taken > ROUNDS / 8,
+        "held {holds} times only"
+    );
+    assert!(
+        TAILS.load(SeqCst) > 0,
+        "never held in the last instructions of a resume"
+    );
+    assert!(PARKS.load(SeqCst) > 0, "no thief was ever asked to park");
+}

@@ -1,0 +1,144 @@
+//! What all vCPUs of the VM share.
+
+use core::cell::Cell;
+use core::sync::atomic::{fence, AtomicPtr, AtomicU32, Ordering};
+
+use flux_abi::{GuestVcpu, Summary};
+use sched::queue::Figures;
+use sched::slots::Slots;
+use sched::waiters::Links;
+use sched::{Id, NOBODY};
+
+use crate::page::Page;
+use crate::platform::Platform;
+use crate::time::Clock;
+use crate::uthread::UThread;
+use crate::vcpu::Local;
+use crate::work::Source;
+
+/// FluxOS's state, made at boot, never moved and never dropped.
+pub struct Kernel {
+    pub page: Page,
+    pub platform: &'static dyn Platform,
+    pub clock: Clock,
+    /// Ticks that an idle vCPU looks for work before it gives its core back.
+    pub(crate) idle_ticks: u64,
+    pub(crate) locals: &'static [Local],
+    pub(crate) uthreads: &'static [UThread],
+    pub(crate) slots: Slots<'static>,
+    /// vCPUs that have gone, or are about to go, through the yield door.
+    pub(crate) sleepers: &'static AtomicU32,
+    /// A `&'static &'static dyn Source`, or null: a fat pointer does not fit an atomic.
+    pub(crate) source: AtomicPtr<&'static dyn Source>,
+}
+
+// SAFETY: the page, the platform and the tables are Sync or consist of it; what `Local` and
+// `UThread` keep in cells is touched by one vCPU at a time, as each of them says.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// The kernel that this vCPU runs.
+    ///
+    /// # Safety
+    /// This vCPU has come as far as its scheduler.
+    pub(crate) unsafe fn here() -> &'static Kernel {
+        // SAFETY: by the caller's promise the private data is there. It may be another vCPU's by
+        // now if `critical` is not set; all of them have the same kernel.
+        unsafe { Local::anywhere().kernel() }
+    }
+
+    pub fn vcpus(&self) -> u32 {
+        self.locals.len() as u32
+    }
+
+    pub(crate) fn uthread(&self, id: Id) -> Option<&'static UThread> {
+        self.uthreads.get((id as usize).wrapping_sub(1))
+    }
+
+    /// Work was made ready: if vCPUs sleep and no arbiter looks after the VM, wakes one.
+    pub(crate) fn announce(&self, vcpu: u32) {
+        // Pairs with the fence in `Local::yield_core`: either the sleeper's look finds the work,
+        // or this look finds the sleeper.
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) != 0
+            && self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0
+        {
+            self.platform.door(flux_abi::PORT_DOORBELL, 0);
+        }
+    }
+
+    /// One more or fewer uThread is alive.
+    pub(crate) fn count_alive(&self, delta: i32) {
+        let summary = self.page.summary();
+        summary.uthreads.fetch_add(delta as u32, Ordering::Relaxed);
+        summary.seq.fetch_add(1, Ordering::Release);
+    }
+
+    /// The guest checked its own data and found it wrong.
+    pub fn count_integrity_error(&self) {
+        let summary = self.page.summary();
+        summary.integrity_errors.fetch_add(1, Ordering::Relaxed);
+        summary.seq.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn source(&self) -> Option<&'static dyn Source> {
+        let source = self.source.load(Ordering::Acquire);
+        // SAFETY: null, or a static reference stored by `serve_from`.
+        unsafe { source.as_ref().copied() }
+    }
+
+    /// From now on idle vCPUs take work from `source`.
+    pub fn serve_from(&self, source: &'static &'static dyn Source) {
+        self.source
+            .store((&raw const *source).cast_mut(), Ordering::Release);
+    }
+}
+
+impl Links for Kernel {
+    fn link(&self, id: Id) -> &AtomicU32 {
+        // A number from nowhere is a broken table; it must not reach other memory.
+        match self.uthread(id) {
+            Some(uthread) => &uthread.link,
+            None => crate::log::fatal(format_args!("wait list names uThread {id}, which does not exist")),
+        }
+    }
+}
+
+/// Publishes a run queue's figures in the control page.
+pub struct PageFigures {
+    pub(crate) guest: &'static GuestVcpu,
+    pub(crate) summary: &'static Summary,
+}
+
+impl Figures for PageFigures {
+    fn queue(&self, len: u32, oldest: u32) {
+        // The stamp first: who reads a length that is not 0 finds a stamp that was one.
+        self.guest.oldest.store(oldest, Ordering::Relaxed);
+        self.guest.runq_len.store(len, Ordering::Release);
+    }
+
+    fn changed(&self, delta: i32) {
+        if delta != 0 {
+            self.summary.runnable.fetch_add(delta as u32, Ordering::Relaxed);
+        }
+        // Release, last: who sees the new number sees the figures. Pairs with the arbiter's read.
+        self.summary.seq.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A saved stack pointer.
+#[derive(Debug, Default)]
+pub(crate) struct SavedRsp(pub Cell<u64>);
+
+/// Checks that a uThread goes from one place to another as it must; a wrong step means that it is
+/// in two places, and nothing may run on then.
+pub(crate) fn step(uthread: &UThread, id: Id, from: u32, to: u32) {
+    // Relaxed: the place is only looked at by whoever has the uThread.
+    let found = uthread.place.load(Ordering::Relaxed);
+    if found != from || id == NOBODY {
+        crate::log::fatal(format_args!(
+            "uThread {id} is in place {found} instead of {from}, on its way to {to}"
+        ));
+    }
+    uthread.place.store(to, Ordering::Relaxed);
+}

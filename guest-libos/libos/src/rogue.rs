@@ -1,0 +1,68 @@
+//! What a guest must not do, for guests that test that the host does not mind.
+
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use flux_abi::{GuestVcpu, CONTROL_BYTES, MAX_VCPUS, VCPUS_OFFSET, VCPU_BYTES, VCPU_HOST_OFFSET};
+
+use crate::uthread::kernel;
+use crate::vcpu::enter;
+
+/// Never leaves FluxOS's code, and never looks whether it should. The vCPU must be forced.
+pub fn stay_in_fluxos() -> ! {
+    enter();
+    loop {
+        // SAFETY: GS base is set.
+        unsafe { arch::gs::show_done(arch::clock::tsc()) };
+    }
+}
+
+/// Reads from an address that is nobody's.
+pub fn read(address: u64) {
+    // SAFETY: reading is harmless where it is possible; where it is not, that is the purpose.
+    unsafe { asm!("mov {a}, [{a}]", a = inout(reg) address => _, options(nostack, readonly)) }
+}
+
+/// Writes nonsense into the whole control page, again and again: the host's words too, and its own
+/// `critical` words unless they are to be spared. The vCPUs' private words, without which FluxOS
+/// itself would fall over, stay.
+pub fn scribble(spare_critical: bool) -> ! {
+    let page = kernel().page.address() as *const AtomicU32;
+    let mut nonsense = 0x1234_5678u32;
+    loop {
+        for i in 0..CONTROL_BYTES / 4 {
+            nonsense ^= nonsense << 13;
+            nonsense ^= nonsense >> 17;
+            nonsense ^= nonsense << 5;
+            if !spared(i * 4, spare_critical) {
+                // SAFETY: inside the page, which is shared memory.
+                unsafe { (*page.add(i)).store(nonsense, Ordering::Relaxed) };
+            }
+        }
+    }
+}
+
+fn spared(offset: usize, critical: bool) -> bool {
+    let Some(offset) = offset
+        .checked_sub(VCPUS_OFFSET)
+        .filter(|at| *at < MAX_VCPUS * VCPU_BYTES)
+    else {
+        return false;
+    };
+    let word = offset % VCPU_BYTES;
+    let private = (VCPU_HOST_OFFSET - 8..VCPU_HOST_OFFSET).contains(&word);
+    private || critical && word == offset_of!(GuestVcpu, critical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_spared() {
+        let spared_words = |critical| (0..CONTROL_BYTES / 4).filter(|i| spared(i * 4, critical)).count();
+        assert_eq!(spared_words(false), 2 * MAX_VCPUS);
+        assert_eq!(spared_words(true), 3 * MAX_VCPUS);
+    }
+}

@@ -1,0 +1,228 @@
+//! A vCPU's private data, and the way in and out of FluxOS.
+
+use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use arch::gs;
+use arch::resume::Head;
+use flux_abi::{Context, GuestVcpu, HostVcpu};
+use sched::queue::{Entry, RunQueue};
+use sched::{Id, NOBODY};
+
+use crate::kernel::{step, Kernel, PageFigures, SavedRsp};
+use crate::log::fatal;
+use crate::page::Page;
+use crate::uthread::{place, UThread};
+
+/// Where, from GS base, the units of work done on this vCPU are counted.
+pub const DONE: usize = gs::DONE;
+
+/// What is to become of a uThread that has just left its vCPU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum After {
+    /// Its turn is over: to the tail of the queue.
+    Back,
+    /// It gave way to a park request: to the head of the queue.
+    Front,
+    /// As `Front`, and the vCPU gives its core back at once.
+    Cede,
+    /// It waits for something whose list is still locked: call this with that argument.
+    Sleep(unsafe fn(*const ()), *const ()),
+    /// It is done.
+    Exit,
+}
+
+/// Private data of one vCPU. Reached by others only where a field says so.
+#[repr(C)]
+pub struct Local {
+    /// First, because assembly reads it.
+    pub(crate) head: Head,
+    pub(crate) id: u32,
+    /// The uThread that runs here, also while the vCPU is held. A thief changes it, owning `busy`.
+    pub(crate) current: AtomicU32,
+    /// Not 0 while a thief uses this vCPU's context slot and `current`. It is taken by a
+    /// compare-and-swap and given back with the last read of the slot.
+    pub(crate) busy: AtomicU32,
+    /// The scheduler's context while a uThread runs.
+    pub(crate) scheduler: SavedRsp,
+    pub(crate) after: Cell<After>,
+    /// Registers of a taken context on their way into this vCPU.
+    pub(crate) taken: UnsafeCell<Context>,
+    /// Open to thieves.
+    pub(crate) queue: RunQueue<'static, PageFigures>,
+    pub(crate) kernel: Cell<*const Kernel>,
+    pub(crate) guest: &'static GuestVcpu,
+    pub(crate) host: &'static HostVcpu,
+}
+
+// SAFETY: `current`, `busy` and `queue` are made for several vCPUs. The cells are this vCPU's
+// alone: they are used with `critical` set, so that no other vCPU can come to run this code as
+// "this vCPU"; `kernel` is set once at boot.
+unsafe impl Sync for Local {}
+
+impl Local {
+    /// This vCPU's private data.
+    ///
+    /// # Safety
+    /// The vCPU has come as far as its scheduler, and `critical` is set. The reference means this
+    /// vCPU only until `critical` is cleared or the context is switched.
+    #[inline(always)]
+    pub(crate) unsafe fn here() -> &'static Local {
+        // SAFETY: set to a `Local` that lives for good before the scheduler was entered.
+        unsafe { &*(gs::private() as *const Local) }
+    }
+
+    /// As [`Local::here`], if the vCPU has its private data already.
+    ///
+    /// # Safety
+    /// GS base and `critical` are set.
+    pub(crate) unsafe fn if_booted() -> Option<&'static Local> {
+        // SAFETY: null, or as in `here`.
+        unsafe { (gs::private() as *const Local).as_ref() }
+    }
+
+    /// The private data of some vCPU of this VM, for what is the same in all of them.
+    ///
+    /// # Safety
+    /// The vCPU has come as far as its scheduler.
+    #[inline(always)]
+    pub(crate) unsafe fn anywhere() -> &'static Local {
+        // SAFETY: as above.
+        unsafe { &*(gs::private() as *const Local) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn kernel(&self) -> &'static Kernel {
+        // SAFETY: set at boot, before any vCPU gets here, to a kernel that is never dropped.
+        unsafe { &*self.kernel.get() }
+    }
+
+    /// Makes a uThread that is in no queue runnable here.
+    pub(crate) fn ready(&self, id: Id, uthread: &UThread, from: u32, front: bool) {
+        step(uthread, id, from, place::QUEUED);
+        let entry = Entry {
+            id,
+            ready: self.kernel().clock.stamp(),
+        };
+        let pushed = if front {
+            self.queue.push_front(entry)
+        } else {
+            self.queue.push_back(entry)
+        };
+        if pushed.is_err() {
+            fatal(format_args!(
+                "the run queue of vCPU {} is full: some uThread is in it twice",
+                self.id
+            ));
+        }
+    }
+
+    /// As [`Local::ready`], by number, for a uThread that was blocked. It goes to the head: it
+    /// was handed a lock that others wait for, or it is what others were working for.
+    pub(crate) fn wake(&self, id: Id) {
+        match self.kernel().uthread(id) {
+            Some(uthread) => self.ready(id, uthread, place::BLOCKED, true),
+            None => fatal(format_args!("uThread {id} was woken, but does not exist")),
+        }
+        self.kernel().announce(self.id);
+    }
+
+    /// Puts the uThread that has just left into its next place. On the scheduler's stack, so the
+    /// uThread's context is whole before anybody can find it.
+    pub(crate) fn settle(&self) {
+        let id = self.current.swap(NOBODY, Ordering::Relaxed);
+        let kernel = self.kernel();
+        let Some(uthread) = kernel.uthread(id) else {
+            fatal(format_args!(
+                "vCPU {} came back from uThread {id}, which does not exist",
+                self.id
+            ));
+        };
+        match self.after.get() {
+            After::Back => self.ready(id, uthread, place::RUNNING, false),
+            After::Front => self.ready(id, uthread, place::RUNNING, true),
+            After::Cede => {
+                self.ready(id, uthread, place::RUNNING, true);
+                self.yield_core(true);
+            }
+            After::Sleep(opened, what) => {
+                step(uthread, id, place::RUNNING, place::BLOCKED);
+                // SAFETY: whoever asked for this sleep left the list locked for this call. After
+                // it the uThread may run elsewhere, so nothing of it is touched any more.
+                unsafe { opened(what) };
+            }
+            After::Exit => {
+                step(uthread, id, place::RUNNING, place::FREE);
+                kernel.count_alive(-1);
+                if !kernel.slots.give(id) {
+                    fatal(format_args!("uThread {id} ended twice"));
+                }
+            }
+        }
+    }
+}
+
+/// The uThread that runs on a vCPU, for debuggers and tests: it may be another one by now.
+pub fn current_of(page: Page, vcpu: u32) -> Option<Id> {
+    let words = &page.guest(vcpu).reserved;
+    let word = |i: usize| u64::from(words[i].load(Ordering::Relaxed));
+    let at = (word(12) | word(13) << 32) as *const Local;
+    // SAFETY: null before the vCPU has come to its scheduler, then its private data for good.
+    let local = unsafe { at.as_ref()? };
+    Some(local.current.load(Ordering::Relaxed)).filter(|id| *id != NOBODY)
+}
+
+/// Enters FluxOS from application code.
+#[inline(always)]
+pub(crate) fn enter() {
+    // SAFETY: uThreads run only on vCPUs whose GS base is set.
+    unsafe { gs::set_critical() }
+}
+
+/// Goes back to application code.
+///
+/// The request is looked for after `critical` is cleared. One that came earlier, with a kick that
+/// the host ignored because of `critical`, is seen here; one that comes later finds `critical`
+/// clear, and its kick is honoured. There is no request in between.
+#[inline(always)]
+pub(crate) fn leave() {
+    // SAFETY: called by a uThread on its own stack, which is `current` on its vCPU.
+    unsafe { gs::clear_critical() };
+    // SAFETY: GS base is set.
+    while unsafe { gs::park_asked() } {
+        give_way();
+    }
+}
+
+#[cold]
+fn give_way() {
+    enter();
+    // SAFETY: `critical` is set and a uThread is current.
+    unsafe {
+        if gs::park_asked() {
+            suspend(After::Front);
+        }
+        gs::clear_critical();
+    }
+}
+
+/// Leaves the vCPU; returns when the uThread runs again, perhaps on another one.
+///
+/// # Safety
+/// `critical` is set, and a uThread is current, whose stack this is. No reference to this vCPU's
+/// private data is used after.
+pub(crate) unsafe fn suspend(after: After) {
+    // SAFETY: `critical` is set by the caller's promise.
+    unsafe {
+        let local = Local::here();
+        let id = local.current.load(Ordering::Relaxed);
+        let Some(uthread) = local.kernel().uthread(id) else {
+            fatal(format_args!(
+                "vCPU {} leaves uThread {id}, which does not exist",
+                local.id
+            ));
+        };
+        local.after.set(after);
+        arch::switch::switch(uthread.rsp.0.as_ptr(), local.scheduler.0.get());
+    }
+}
