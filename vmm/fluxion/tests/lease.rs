@@ -60,6 +60,7 @@ fn a_vm_outlives_its_arbiter_and_is_adopted_again() {
     lab.epoch = lab.bridge.claim(std::process::id(), 0, &all);
     other.manage(lab.epoch).expect("a newer epoch");
     vm.until_state(0, abi::VCPU_PARKED);
+    vm.until_state(1, abi::VCPU_PARKED);
     drop(lease);
     assert!(other.status().managed, "the old connection was the lease no more");
     assert_eq!(lab.command(OP_GRANT, None, Some(b), 0), 0);

@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::backend::Failure;
 use crate::context_slot::{empty_context, ContextSlot};
 use crate::kvm::ioctl;
+use crate::kvm::run_area::RunArea;
 
 /// The descriptors of all vCPUs of a VM, for each of them. KVM serialises requests on one vCPU, and the
 /// victim is not in KVM_RUN when it is read, so this waits for nobody.
 #[derive(Debug)]
 pub struct Siblings {
-    pub vcpus: Vec<OwnedFd>,
+    pub vcpus: Vec<(OwnedFd, RunArea)>,
     pub xsave_bytes: u32,
 }
 
@@ -21,12 +22,11 @@ impl Siblings {
                 "cannot read the {what} of vCPU {victim} for a thief: {e}"
             ))
         };
-        let fd = self
+        let (fd, run) = self
             .vcpus
             .get(victim as usize)
             .ok_or_else(|| Failure::new("there is no such vCPU to export"))?;
-        let regs = ioctl::get_regs(fd.as_fd()).map_err(|e| no("registers", e))?;
-        let sregs = ioctl::get_sregs(fd.as_fd()).map_err(|e| no("FS base", e))?;
+        let (regs, fs_base) = run.registers();
         let xsave = ioctl::get_xsave(fd.as_fd()).map_err(|e| no("extended state", e))?;
         let mut context = empty_context();
         context.rax = regs.rax;
@@ -47,7 +47,7 @@ impl Siblings {
         context.r15 = regs.r15;
         context.rip = regs.rip;
         context.rflags = regs.rflags;
-        context.fs_base = sregs.fs.base;
+        context.fs_base = fs_base;
         slot.put_registers(&context);
         let mut area = [0u8; 4096];
         for (to, word) in area.chunks_exact_mut(4).zip(xsave.region) {

@@ -2,7 +2,7 @@
 //! guest waits for an interrupt, and without one a VM is made an order of magnitude faster.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use kvm_bindings::{kvm_userspace_memory_region, CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
@@ -13,6 +13,7 @@ use flux_abi as abi;
 
 use super::export::Siblings;
 use super::registers::{check_cpuid, set_up, ExtendedState};
+use super::run_area::RunArea;
 use super::vcpu::KvmVcpu;
 use super::{ioctl, KvmError};
 use crate::control_page::ControlPage;
@@ -96,10 +97,8 @@ pub fn boot(from: &Boot<'_>, header: &mut abi::Header) -> Result<Vec<KvmVcpu>, K
         prepare(&fd, id, &cpuid, state)?;
         fds.push(fd);
     }
-    let vcpus = fds
-        .iter()
-        .map(|fd| borrow(fd).try_clone_to_owned())
-        .collect::<io::Result<Vec<OwnedFd>>>();
+    let share = |fd| Ok((borrow(fd).try_clone_to_owned()?, RunArea::map(borrow(fd))?));
+    let vcpus = fds.iter().map(share).collect::<io::Result<Vec<_>>>();
     let vcpus = vcpus.map_err(|e| KvmError::Refused("share its vCPUs", e))?;
     let siblings = Arc::new(Siblings {
         vcpus,

@@ -4,14 +4,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use kvm_bindings::{
-    kvm_device_attr, kvm_regs, kvm_sregs, kvm_xsave, KVMIO, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
-};
+use kvm_bindings::{kvm_device_attr, kvm_sregs, kvm_xsave, KVMIO, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET};
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 
 ioctl_io_nr!(KVM_RUN, KVMIO, 0x80);
-ioctl_ior_nr!(KVM_GET_REGS, KVMIO, 0x81, kvm_regs);
 ioctl_ior_nr!(KVM_GET_SREGS, KVMIO, 0x83, kvm_sregs);
 ioctl_iow_nr!(KVM_SET_SIGNAL_MASK, KVMIO, 0x8b, u32);
 ioctl_ior_nr!(KVM_GET_XSAVE, KVMIO, 0xa4, kvm_xsave);
@@ -22,13 +19,6 @@ fn check(result: libc::c_int) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-pub fn get_regs(vcpu: BorrowedFd<'_>) -> io::Result<kvm_regs> {
-    let mut regs = kvm_regs::default();
-    // SAFETY: the request fills one kvm_regs, which is what it is given.
-    check(unsafe { ioctl_with_mut_ref(&vcpu.as_raw_fd(), KVM_GET_REGS(), &mut regs) })?;
-    Ok(regs)
 }
 
 pub fn get_sregs(vcpu: BorrowedFd<'_>) -> io::Result<kvm_sregs> {

@@ -4,6 +4,7 @@ mod export;
 mod guest;
 pub mod ioctl;
 mod registers;
+mod run_area;
 mod vcpu;
 
 pub use guest::{boot, Boot, Guest};

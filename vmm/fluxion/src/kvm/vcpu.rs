@@ -35,6 +35,8 @@ impl KvmVcpu {
             .map_err(KvmError::refused("set the registers"))?;
         // From now on the registers stand in the shared run area after each exit, without a request.
         fd.set_sync_valid_reg(SyncReg::Register);
+        // These for a thief, which needs FS base.
+        fd.set_sync_valid_reg(SyncReg::SystemRegister);
         let reentry = registers::general(&guest.layout, id, guest.image.reentry);
         Ok(KvmVcpu {
             fd,
@@ -77,7 +79,6 @@ impl Backend for KvmVcpu {
     const NAME: &'static str = "kvm";
     const SYSCALLS: Option<&'static [Allowed]> = Some(&[
         Allowed::ioctl(ioctl::KVM_RUN),
-        Allowed::ioctl(ioctl::KVM_GET_REGS),
         Allowed::ioctl(ioctl::KVM_GET_SREGS),
         Allowed::ioctl(ioctl::KVM_GET_XSAVE),
         Allowed::any(libc::SYS_rt_sigtimedwait),
