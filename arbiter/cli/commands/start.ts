@@ -1,0 +1,188 @@
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { formatCores, parseCores } from '../../control/cores.ts';
+import { prepareRun, runPaths } from '../../control/paths.ts';
+import type { RunPaths } from '../../control/paths.ts';
+import type { ErrorCode } from '../../control/protocol.ts';
+import { ControlError } from '../../control/protocol.ts';
+import { collect, integer, subcommand } from '../common.ts';
+import { print, printJson, usage } from '../output.ts';
+
+interface StartOptions {
+  foreground?: boolean;
+  arbiterCore?: number;
+  cores?: string;
+  policy: string;
+  param: string[];
+  leaseMs?: number;
+  deadlineUs?: number;
+  kickAfterUs?: number;
+  cpuset: boolean;
+  pmQos?: boolean;
+  logLevel: string;
+  json?: boolean;
+}
+
+interface Ready {
+  ready: boolean;
+  pid?: number;
+  pool?: { arbiterCore: number; cores: number[] };
+  cpuset?: string;
+  code?: string;
+  message?: string;
+  hint?: string;
+}
+
+const main = fileURLToPath(new URL('../../control/main.ts', import.meta.url));
+const START_MS = 90_000;
+
+const after = `
+Examples:
+  $ hyperflux start
+  $ hyperflux start --arbiter-core 0 --cores 1-3
+  $ hyperflux start --param threshold_us=20 --param quantum_us=5000
+  $ hyperflux start --foreground       ends with Ctrl-C; VMs go on unmanaged
+
+Logs: log/daemon.log and log/arbiter.log in the run directory.`;
+
+export function addStart(program: Command): void {
+  const command = subcommand('start', 'start the daemon and the arbiter')
+    .option('--foreground', 'stay in the foreground')
+    .option(
+      '--arbiter-core <n>',
+      "the core on which the arbiter's loop spins (default: the lowest allowed)",
+      integer(0, 1023),
+    )
+    .option('--cores <list>', "the cores that are managed, for example 1-3 (default: all but the arbiter's)")
+    .option('--policy <name>', 'who decides', 'delay')
+    .option('--param <name=number>', 'a parameter of the policy; may be repeated', collect, [])
+    .option('--lease-ms <n>', 'how long the arbiter may be silent before it is replaced', integer(50, 60_000))
+    .option(
+      '--deadline-us <n>',
+      'a core that is not given up for so long is taken by force',
+      integer(100, 10_000_000),
+    )
+    .option(
+      '--kick-after-us <n>',
+      'how long a vCPU inside FluxOS may take before it is kicked',
+      integer(0, 1_000_000),
+    )
+    .option('--no-cpuset', 'do not make a cpuset of the managed cores')
+    .option('--pm-qos', 'keep all cores out of deep idle states')
+    .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
+    .addHelpText('after', after)
+    .action(async (options: StartOptions) => {
+      const paths = runPaths();
+      prepareRun(paths);
+      const config = JSON.stringify(daemonConfig(paths, options));
+      const ready = options.foreground ? await foreground(config, options) : await background(paths, config);
+      if (ready === undefined) return;
+      const { pool, pid, cpuset } = ready;
+      if (options.json)
+        printJson({ pid, run_dir: paths.dir, arbiter_core: pool!.arbiterCore, cores: pool!.cores, cpuset });
+      else
+        print(
+          `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}\n${cpuset}`,
+        );
+    });
+  program.addCommand(command);
+}
+
+function parseParam(text: string): [string, number] {
+  const [name, value] = [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)];
+  if (!text.includes('=') || name === '' || value === '' || !Number.isFinite(Number(value))) {
+    throw usage(`--param ${text}: give name=number, for example threshold_us=20`);
+  }
+  return [name, Number(value)];
+}
+
+function daemonConfig(paths: RunPaths, options: StartOptions): object {
+  const optional = {
+    arbiter_core: options.arbiterCore,
+    cores: options.cores === undefined ? undefined : parseCores(options.cores, '--cores'),
+    lease_ms: options.leaseMs,
+    deadline_us: options.deadlineUs,
+    kick_after_us: options.kickAfterUs,
+  };
+  return {
+    run: paths.dir,
+    policy: options.policy,
+    params: Object.fromEntries(options.param.map(parseParam)),
+    cpuset: options.cpuset ? 'auto' : 'off',
+    pm_qos: options.pmQos === true,
+    log_level: options.logLevel,
+    ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
+  };
+}
+
+/** The daemon's one line: that it is ready, or why not. */
+function untilReady(child: ChildProcess): Promise<Ready> {
+  return new Promise((resolve, reject) => {
+    const failed = (why: string): void =>
+      reject(
+        new ControlError(
+          'failed',
+          `the daemon did not start: ${why}`,
+          'Its log is log/daemon.log in the run directory; hyperflux doctor looks at this host.',
+        ),
+      );
+    const timer = setTimeout(() => failed(`no word from it in ${START_MS / 1000} s`), START_MS);
+    let text = '';
+    const pipe = child.stdio[3] as NodeJS.ReadableStream;
+    pipe.on('data', (data: Buffer) => {
+      text += data.toString();
+      if (!text.includes('\n')) return;
+      clearTimeout(timer);
+      const ready = JSON.parse(text) as Ready;
+      if (ready.ready) resolve(ready);
+      else
+        reject(
+          new ControlError(
+            (ready.code ?? 'failed') as ErrorCode,
+            ready.message ?? 'the daemon did not start',
+            ready.hint,
+          ),
+        );
+    });
+    child.on('error', (error) => failed(error.message));
+    child.on('exit', (code, signal) => {
+      clearTimeout(timer);
+      // What it said before it ended may still be in the pipe.
+      setTimeout(() => failed(signal === null ? `it ended with ${code}` : `it was ended by ${signal}`), 200);
+    });
+  });
+}
+
+async function background(paths: RunPaths, config: string): Promise<Ready> {
+  mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
+  const log = openSync(paths.log('daemon'), 'a', 0o600);
+  const child = spawn(process.execPath, [main, config], {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log, log, 'pipe'],
+  });
+  closeSync(log);
+  const ready = await untilReady(child);
+  child.removeAllListeners();
+  child.unref();
+  (child.stdio[3] as unknown as { destroy(): void }).destroy();
+  return ready;
+}
+
+/** Ends with the daemon and with its exit code. Returns undefined: everything was said. */
+async function foreground(config: string, options: StartOptions): Promise<undefined> {
+  const child = spawn(process.execPath, [main, config], { stdio: ['ignore', 'inherit', 'ignore', 'pipe'] });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
+  const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
+  const { pid, pool } = await untilReady(child);
+  if (options.json) printJson({ pid, arbiter_core: pool!.arbiterCore, cores: pool!.cores });
+  else
+    print(
+      `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}; Ctrl-C ends it`,
+    );
+  process.exitCode = await ended;
+}

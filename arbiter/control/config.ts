@@ -1,0 +1,31 @@
+/** hyperfluxd's configuration: made by `hyperflux start` from its flags, checked here. */
+import { z } from 'zod';
+import { policyNames } from '../policy/registry.ts';
+
+const core = z.number().int().min(0).max(1023);
+
+export const daemonConfig = z.strictObject({
+  run: z.string().min(1),
+  arbiter_core: core.optional(),
+  cores: z.array(core).min(1).optional(),
+  policy: z
+    .enum(policyNames() as [string, ...string[]], {
+      error: `there are the policies ${policyNames().join(', ')}`,
+    })
+    .default('delay'),
+  params: z.record(z.string(), z.number()).default({}),
+  /** How long the arbiter may be silent before it is replaced. */
+  lease_ms: z.number().int().min(50).max(60_000).default(1000),
+  /** A park that takes longer is forced. */
+  deadline_us: z.number().int().min(100).max(10_000_000).default(10_000),
+  /** How long a vCPU in FluxOS's own code may take to park before it is kicked. */
+  kick_after_us: z.number().int().min(0).max(1_000_000).default(20),
+  cpuset: z.enum(['auto', 'off']).default('auto'),
+  /** Keep the cores out of deep idle states while the daemon runs. */
+  pm_qos: z.boolean().default(false),
+  warm_up_rounds: z.number().int().min(0).max(1_000_000).default(30_000),
+  start_timeout_ms: z.number().int().min(100).max(600_000).default(15_000),
+  log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+});
+
+export type DaemonConfig = z.output<typeof daemonConfig>;

@@ -1,0 +1,151 @@
+/**
+ * hyperfluxd: the control socket, the arbiter's supervision, and the parent of every
+ * Fluxion. It can end and start again without the VMs or the arbiter noticing.
+ *
+ * Started by `hyperflux start` with its configuration as one JSON argument. Prints
+ * one line of JSON on descriptor 3 if that is open: ready, or why not.
+ */
+import { fstatSync, ftruncateSync, readFileSync, writeSync } from 'node:fs';
+import pino from 'pino';
+import { closeFd, getAffinity, holdCpuDmaLatency, lockFile, pinProcess } from '../../native/index.ts';
+import { W_TABLE_ARBITER_CORE, W_TABLE_MANAGED } from '../abi/layout.gen.ts';
+import { findPolicy } from '../policy/registry.ts';
+import { makeCpuset } from '../vm/cpuset.ts';
+import { Fleet } from '../vm/fleet.ts';
+import { choosePool } from '../vm/host.ts';
+import { formatCores } from './cores.ts';
+import type { Pool } from '../vm/host.ts';
+import type { DaemonConfig } from './config.ts';
+import { daemonConfig } from './config.ts';
+import { makeHandler } from './handlers.ts';
+import { prepareRun, runPaths } from './paths.ts';
+import { ControlError, describeIssues, toError } from './protocol.ts';
+import { serve } from './server.ts';
+import type { Shared } from './shared.ts';
+import { openShared } from './shared.ts';
+import { Supervisor } from './supervisor.ts';
+
+const READY_FD = 3;
+
+/** Tells whoever started the daemon; it may have gone. */
+function report(message: object): void {
+  try {
+    if (!fstatSync(READY_FD).isFIFO() && !fstatSync(READY_FD).isSocket()) return;
+    writeSync(READY_FD, `${JSON.stringify(message)}\n`);
+    closeFd(READY_FD);
+  } catch {
+    // Not given, or nobody reads it.
+  }
+}
+
+/** Whether the arbiter that runs already has the pool that was asked for. */
+function samePool(shared: Shared, pool: Pool): boolean {
+  if (shared.table[W_TABLE_ARBITER_CORE] !== pool.arbiterCore) return false;
+  const mask = new Int32Array(8);
+  for (const core of pool.cores) mask[core >> 5] |= 1 << (core & 31);
+  return mask.every((word, i) => shared.table[W_TABLE_MANAGED + i] === word);
+}
+
+/** The policy's own parameters, before anything is begun: the arbiter takes them as they are. */
+function checkParams({ policy, params }: DaemonConfig): void {
+  const schema = findPolicy(policy)!.params;
+  const parsed = schema.safeParse(params);
+  if (parsed.success) return;
+  const known = Object.entries(schema.parse({})).map(([name, value]) => `${name} (${value})`);
+  throw new ControlError(
+    'usage',
+    `the policy ${policy} does not take these parameters: ${describeIssues(parsed.error)}`,
+    `It has, with their defaults: ${known.join(', ')}.`,
+  );
+}
+
+async function main(): Promise<void> {
+  const config = daemonConfig.parse(JSON.parse(process.argv[2] ?? '{}'));
+  checkParams(config);
+  const paths = runPaths(config.run);
+  prepareRun(paths);
+  const lock = lockFile(paths.daemonLock);
+  if (lock === null) {
+    const pid = readFileSync(paths.daemonLock, 'utf8').trim();
+    throw new ControlError(
+      'running',
+      `a daemon is running already in ${paths.dir} (process ${pid})`,
+      'One run directory has one daemon and one arbiter. Use it, stop it with: hyperflux stop --daemon, or set HYPERFLUX_RUN to another directory.',
+    );
+  }
+  ftruncateSync(lock);
+  writeSync(lock, `${process.pid}\n`);
+  const log = pino(
+    { level: config.log_level, base: { pid: process.pid } },
+    pino.destination({ dest: paths.log('daemon'), append: true, mode: 0o600, sync: true }),
+  );
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'uncaught exception');
+    process.exit(1);
+  });
+
+  const allowed = getAffinity(0);
+  const pool = choosePool(allowed, config.arbiter_core, config.cores);
+  // The managed cores are for VMs: this process and what it starts stay off them.
+  const housekeeping = allowed.filter((core) => !pool.cores.includes(core));
+  pinProcess(housekeeping.length > 0 ? housekeeping : [pool.arbiterCore]);
+  const latency = config.pm_qos ? holdCpuDmaLatency(0) : null;
+
+  const shared = openShared(paths, config);
+  log.info({ origin: shared.origin, arbiter: shared.arbiterPid }, 'hand-off table');
+  if (shared.arbiterPid !== 0 && !samePool(shared, pool)) {
+    log.warn({ arbiter: shared.arbiterPid }, 'the running arbiter has another pool; it is replaced');
+    process.kill(shared.arbiterPid, 'SIGTERM');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    shared.arbiterPid = 0;
+  }
+  const cpuset = makeCpusetFor(config.cpuset, pool);
+  const supervisor = new Supervisor(paths, config, pool, shared, log);
+  const fleet = new Fleet({ paths, config, pool, shared, cpuset, allowed: formatCores(allowed), log });
+  const startedAt = performance.now();
+
+  async function end(code: number, undo: boolean): Promise<never> {
+    server.close();
+    await supervisor.stop();
+    if (undo) cpuset.undo();
+    if (latency !== null) closeFd(latency);
+    log.info('daemon ends');
+    process.exit(code);
+  }
+  // A moment for the answer to get out.
+  const shutdown = (vms: boolean): void => void setTimeout(() => void end(0, vms), 50);
+  const handler = makeHandler({
+    paths,
+    config,
+    pool,
+    shared,
+    supervisor,
+    fleet,
+    cpuset,
+    startedAt,
+    shutdown,
+  });
+  const server = await serve({ path: paths.control, handler });
+  // VMs outlive the daemon: a signal ends it and the arbiter, and they go on unmanaged.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(0, true));
+  await supervisor.untilLive(config.start_timeout_ms + 45_000);
+  log.info({ pool, cpuset: cpuset.text }, 'daemon is ready');
+  report({ ready: true, pid: process.pid, pool, cpuset: cpuset.text });
+}
+
+function makeCpusetFor(wanted: 'auto' | 'off', pool: Pool): ReturnType<typeof makeCpuset> {
+  if (wanted === 'auto') return makeCpuset(pool.cores);
+  return {
+    isolation: 'none',
+    text: 'switched off; affinity alone keeps vCPUs on their cores',
+    add: () => {},
+    undo: () => {},
+  };
+}
+
+main().catch((error: unknown) => {
+  const told = toError(error);
+  report({ ready: false, ...told });
+  process.stderr.write(`hyperfluxd: ${told.message}${told.hint === '' ? '' : `\n${told.hint}`}\n`);
+  process.exit(1);
+});

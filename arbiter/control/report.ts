@@ -1,0 +1,185 @@
+/** What `ps`, `status` and `stats` say, put together from shared memory and a question to the VM where need be. */
+import { tscNow } from '../../native/index.ts';
+import {
+  ABI_MAJOR,
+  ABI_MINOR,
+  VCPU_CEDING,
+  VCPU_RUNNING,
+  VM_DEAD,
+  VM_EMPTY,
+  VM_LIVE,
+  VM_POISONED,
+  W_VCPU_T_GRANTED_LO,
+  W_VCPU_WORD,
+} from '../abi/layout.gen.ts';
+import { tableVcpuBase, vcpuState } from '../bridge/words.ts';
+import { summarize } from '../loop/histogram.ts';
+import {
+  COUNTERS,
+  HISTOGRAMS,
+  histogramOf,
+  S_DEADLINE_FIFO,
+  S_EPOCH,
+  S_STARTS,
+  S_STATE,
+  S_WARM_UP_US,
+  STATE_LIVE,
+  STATE_STALE,
+  STATE_STOPPED,
+  STATE_WARMING,
+} from '../loop/stats.ts';
+import { askFluxion } from '../vm/fluxion.ts';
+import type { Fleet } from '../vm/fleet.ts';
+import type { Section } from '../vm/section.ts';
+import { sections, stateName } from '../vm/section.ts';
+import type { RunPaths } from './paths.ts';
+import type { VmInfo } from './protocol.ts';
+import type { Shared } from './shared.ts';
+
+const stamp = new Int32Array(2);
+function now(): number {
+  tscNow(stamp);
+  return (stamp[0] >>> 0) + (stamp[1] >>> 0) * 2 ** 32;
+}
+
+/** Cores that vCPUs hold at this moment count too, not only the tenures that have ended. */
+function runningTsc(table: Int32Array, { slot, vcpus }: Section): number {
+  let total = 0;
+  for (let v = 0; v < Math.min(vcpus, 16); v++) {
+    const at = tableVcpuBase(slot, v);
+    const state = vcpuState(table[at + W_VCPU_WORD]);
+    if (state !== VCPU_RUNNING && state !== VCPU_CEDING) continue;
+    const since =
+      (table[at + W_VCPU_T_GRANTED_LO] >>> 0) + (table[at + W_VCPU_T_GRANTED_LO + 1] >>> 0) * 2 ** 32;
+    if (since > 0) total += Math.max(0, now() - since);
+  }
+  return total;
+}
+
+function stateOf(section: Section, cores: number, managed: boolean): string {
+  if (section.state !== VM_LIVE) return stateName(section.state);
+  if (!managed) return 'unmanaged';
+  return cores > 0 ? 'running' : 'dormant';
+}
+
+/** What a dead arbiter left in the statistics counts no more: `live` is the caller's to know. */
+export const isAdopted = ({ stats }: Shared, { slot, generation }: Section): boolean =>
+  generation !== 0 && stats.adopted[slot] === generation;
+
+async function managedVm(
+  shared: Shared,
+  fleet: Fleet,
+  paths: RunPaths,
+  live: boolean,
+  section: Section,
+): Promise<VmInfo> {
+  const { stats, table, tscKhz, usPerStamp } = shared;
+  const { slot } = section;
+  const managed = live && isAdopted(shared, section);
+  const cores = managed ? Math.max(0, stats.view.vmCores[slot]) : 0;
+  const us = (ticks: number): number => Math.round((ticks * 1000) / tscKhz);
+  return {
+    name: section.name,
+    class: section.latencyCritical ? 'lc' : 'be',
+    state: stateOf(section, cores, managed),
+    managed,
+    backend: fleet.known.get(section.name)?.backend ?? '',
+    pid: section.pid,
+    slot,
+    vcpus: section.vcpus,
+    cores,
+    min_cores: section.minCores,
+    max_cores: section.maxCores,
+    wants: managed ? stats.view.vmWants[slot] : 0,
+    delay_us: managed ? Math.round(stats.view.vmDelay[slot] * usPerStamp) : 0,
+    granted_us: us(section.grantedTsc + runningTsc(table, section)),
+    used_us: us(section.usedTsc),
+    taken_us: us(section.takenTsc),
+    forced: section.forced,
+    forced_descheduled: section.forcedDescheduled,
+    error: section.state === VM_POISONED ? await errorOf(paths.vmSocket(section.name)) : '',
+  };
+}
+
+async function errorOf(socket: string): Promise<string> {
+  try {
+    return (await askFluxion(socket, 'status', {}, 500)).error;
+  } catch (error) {
+    return `its Fluxion does not answer: ${(error as Error).message}`;
+  }
+}
+
+async function unmanagedVm(fleet: Fleet, paths: RunPaths, name: string): Promise<VmInfo | undefined> {
+  try {
+    const status = await askFluxion(paths.vmSocket(name), 'status', {}, 500);
+    const known = fleet.known.get(name);
+    const figures = {
+      wants: 0,
+      delay_us: 0,
+      granted_us: 0,
+      used_us: 0,
+      taken_us: 0,
+      forced: 0,
+      forced_descheduled: 0,
+    };
+    return {
+      ...{ name, class: 'be', state: status.state === 'poisoned' ? 'poisoned' : 'unmanaged', managed: false },
+      ...{ backend: status.backend, pid: known?.pid ?? 0, slot: -1, vcpus: status.vcpus, cores: 0 },
+      ...{ min_cores: 0, max_cores: status.vcpus, ...figures, error: status.error },
+    };
+  } catch {
+    // Nobody behind the socket any more.
+    return undefined;
+  }
+}
+
+export async function listVms(
+  shared: Shared,
+  fleet: Fleet,
+  paths: RunPaths,
+  live: boolean,
+): Promise<VmInfo[]> {
+  const used = sections(shared.table).filter(({ state }) => state !== VM_EMPTY && state !== VM_DEAD);
+  const managed = used.map((section) => managedVm(shared, fleet, paths, live, section));
+  const unmanaged = fleet.unmanaged().map((name) => unmanagedVm(fleet, paths, name));
+  const all = await Promise.all([...managed, ...unmanaged]);
+  return all.filter((vm) => vm !== undefined).sort((a, b) => a.name.localeCompare(b.name));
+}
+
+const states: Readonly<Record<number, string>> = {
+  [STATE_WARMING]: 'warming up',
+  [STATE_LIVE]: 'live',
+  [STATE_STOPPED]: 'stopped',
+  [STATE_STALE]: 'lease lost',
+};
+
+export function arbiterInfo({ stats }: Shared): {
+  state: string;
+  epoch: number;
+  starts: number;
+  warm_up_us: number;
+  deadline_thread: string;
+} {
+  const { words } = stats;
+  return {
+    state: states[words[S_STATE]] ?? 'starting',
+    epoch: words[S_EPOCH] >>> 0,
+    starts: words[S_STARTS],
+    warm_up_us: words[S_WARM_UP_US],
+    deadline_thread: words[S_DEADLINE_FIFO] === 1 ? 'SCHED_FIFO 1' : 'ordinary',
+  };
+}
+
+/** The loop's counters and histograms. */
+export function loopStats(shared: Shared): {
+  counters: Record<string, number>;
+  histograms: Record<string, object>;
+} {
+  const counters = Object.fromEntries(COUNTERS.map((name, i) => [name, shared.stats.counters[i]]));
+  const histograms = Object.fromEntries(
+    HISTOGRAMS.map((name) => [name, summarize(histogramOf(shared.stats, name))]),
+  );
+  return { counters, histograms };
+}
+
+export const abiVersion = `${ABI_MAJOR}.${ABI_MINOR}`;

@@ -1,0 +1,244 @@
+/**
+ * Warm-up: before the loop touches anything real it runs through every branch on
+ * shadow pages, so that V8 has compiled the code, and compiled it for what really
+ * happens. A cold first decision would cost a third of a millisecond, and a branch
+ * never seen costs the same again when it is first taken.
+ *
+ * The guests, the Fluxions and the failures are played here; the loop's functions
+ * and arrays are the real ones. Two bridges take turns, so that the code is compiled
+ * for a bridge that changes, which it does once: when the loop goes live.
+ */
+import {
+  CLASS_BE,
+  CLASS_LC,
+  CORE_NONE,
+  GUEST_IDLE,
+  GUEST_RUNNING,
+  HELD_FORCED,
+  HELD_HELD,
+  HELD_NONE,
+  SUMMARY_BOOTED,
+  SUMMARY_TIMER,
+  VCPU_PARKED,
+  VM_LIVE,
+  VM_POISONED,
+  W_CORE_WORD_LO,
+  W_GUEST_VCPU_OLDEST,
+  W_GUEST_VCPU_RUNQ_LEN,
+  W_GUEST_VCPU_STATE,
+  W_SUMMARY_FLAGS,
+  W_SUMMARY_NEXT_TIMER,
+  W_SUMMARY_SEQ,
+  W_VCPU_HELD,
+  W_VCPU_TID,
+  W_VCPU_WORD,
+  W_VM_MAX_CORES,
+  W_VM_MIN_CORES,
+  W_VM_RING_DEPTH,
+  W_VM_RING_OLDEST,
+  W_VM_STATE,
+  W_VM_VCPUS,
+  W_VM_VM_CLASS,
+} from '../abi/layout.gen.ts';
+import type { Bridge } from '../bridge/bridge.ts';
+import { CMD_RESULT, CMD_WORDS, R_AGAIN, R_ALREADY, R_BUSY, R_DEAD } from '../bridge/bridge.ts';
+import { SimBridge } from '../bridge/sim.ts';
+import {
+  coreBase,
+  guestVcpuBase,
+  ownerOf,
+  summaryBase,
+  tableVcpuBase,
+  vcpuWord,
+  vmBase,
+} from '../bridge/words.ts';
+import { AGE_MAX, HEAD_NOW } from '../policy/api.ts';
+import type { LoopMemory, LoopState } from './state.ts';
+import { N_IN_FLIGHT, N_LOADS, N_STALE } from './state.ts';
+import { resetStats, S_RECORDS } from './stats.ts';
+import type { Turn } from './turn.ts';
+import { attachVm, configureVm, detachVm } from './vms.ts';
+
+/** A table that nobody else knows and the bridge over it. */
+export interface Shadow {
+  table: Int32Array;
+  bridge: Bridge;
+}
+
+const VCPUS = 4;
+/** Not a thread of any process: what a bridge does to it fails harmlessly. 0 would be this thread. */
+const NO_THREAD = 0x7fffffff;
+const FAILURES = [R_BUSY, R_AGAIN, R_ALREADY, R_DEAD];
+
+/** A bridge that refuses now and then without a reason, as the world does. */
+function moody(bridge: Bridge): Bridge {
+  let calls = 0;
+  return {
+    kind: bridge.kind,
+    batch: bridge.batch,
+    capacity: bridge.capacity,
+    submit(count): number {
+      calls++;
+      if (calls % 7 !== 0) return bridge.submit(count);
+      for (let i = 0; i < count; i++) {
+        bridge.batch[i * CMD_WORDS + CMD_RESULT] = FAILURES[(Math.floor(calls / 7) + i) % FAILURES.length];
+      }
+      return count;
+    },
+    poll: () => bridge.poll(),
+    beat: () => bridge.beat(),
+    claim: (pid, arbiterCore, managed) => bridge.claim(pid, arbiterCore, managed),
+    release: () => bridge.release(),
+    setPage: (slot, mapped) => bridge.setPage(slot, mapped),
+    reap: (slot) => bridge.reap(slot),
+  };
+}
+
+export interface WarmUp {
+  /** Rounds of a few turns each; tens of thousands are needed before code is compiled for good. */
+  rounds: number;
+  /** VMs of the played world; more than four, so that the unrolled scan is used. */
+  vms: number;
+  /** Cores of the played world. */
+  cores: number;
+}
+
+export const DEFAULT_WARM_UP: WarmUp = { rounds: 30_000, vms: 11, cores: 5 };
+
+/**
+ * Leaves `mem.table` and `mem.bridge` on the last shadow; the caller puts the real
+ * ones there and calls turn.cores.manage. The arena's slots that were used are zero again.
+ */
+export function warmUp(
+  mem: LoopMemory,
+  s: LoopState,
+  turn: Turn,
+  shadows: readonly Shadow[],
+  { rounds, vms, cores }: WarmUp = DEFAULT_WARM_UP,
+): void {
+  let seed = 12345;
+  const pick = (below: number): number => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+    return ((seed >>> 8) * below) >>> 24;
+  };
+  // What an earlier arbiter decided is still worth explaining; what is played here is not.
+  const { words, records } = mem.stats;
+  const earlier = { count: words[S_RECORDS], records: records.slice() };
+  const coreList = Array.from({ length: cores }, (_, i) => i);
+  const stamp = (ago: number): number => (s.view.head[HEAD_NOW] - ago) | 0;
+
+  function layOut(table: Int32Array): void {
+    for (let slot = 0; slot < vms; slot++) {
+      const at = vmBase(slot);
+      table[at + W_VM_STATE] = VM_LIVE;
+      table[at + W_VM_VCPUS] = VCPUS;
+      table[at + W_VM_VM_CLASS] = slot % 2 === 0 ? CLASS_LC : CLASS_BE;
+      table[at + W_VM_MIN_CORES] = slot % 3 === 0 ? 1 : 0;
+      table[at + W_VM_MAX_CORES] = 1 + (slot % VCPUS);
+      for (let v = 0; v < VCPUS; v++) {
+        table[tableVcpuBase(slot, v) + W_VCPU_WORD] = vcpuWord(VCPU_PARKED, CORE_NONE);
+        table[tableVcpuBase(slot, v) + W_VCPU_TID] = NO_THREAD;
+      }
+    }
+  }
+
+  /** What guests, releaser and Fluxions do between two turns. */
+  function disturb(table: Int32Array, hand: SimBridge): void {
+    const slot = pick(vms);
+    const vcpu = pick(VCPUS);
+    const line = guestVcpuBase(slot, vcpu);
+    const summary = summaryBase(slot);
+    const what = pick(16);
+    if (what < 4) {
+      mem.arena[line + W_GUEST_VCPU_RUNQ_LEN] = pick(3) * pick(3);
+      mem.arena[line + W_GUEST_VCPU_OLDEST] = stamp(pick(4000));
+    } else if (what < 7) {
+      mem.arena[line + W_GUEST_VCPU_STATE] = pick(2) === 0 ? GUEST_RUNNING : GUEST_IDLE;
+    } else if (what < 9) {
+      table[vmBase(slot) + W_VM_RING_DEPTH] = pick(3);
+      table[vmBase(slot) + W_VM_RING_OLDEST] = stamp(pick(4000));
+    } else if (what === 9) {
+      table[tableVcpuBase(slot, vcpu) + W_VCPU_HELD] = [HELD_NONE, HELD_HELD, HELD_FORCED][pick(3)];
+    } else if (what === 10) {
+      mem.arena[summary + W_SUMMARY_FLAGS] = SUMMARY_BOOTED | (pick(2) * SUMMARY_TIMER);
+      mem.arena[summary + W_SUMMARY_NEXT_TIMER] = stamp(pick(4000) - 2000);
+    } else if (what === 11) {
+      table[vmBase(slot) + W_VM_STATE] = pick(8) === 0 ? VM_POISONED : VM_LIVE;
+    } else if (what === 13 && pick(4) === 0) {
+      // Waiting, and holding a core, for longer than stamps can tell.
+      mem.arena[line + W_GUEST_VCPU_RUNQ_LEN] = 1;
+      mem.arena[line + W_GUEST_VCPU_OLDEST] = stamp(AGE_MAX + pick(1000));
+      const k = pick(cores);
+      s.coreSince[k] = stamp(AGE_MAX + pick(1000));
+    } else if (what === 12) {
+      // Nobody wants anything: the empty turns, which are most of the real ones.
+      calm(table);
+    }
+    mem.arena[summary + W_SUMMARY_SEQ]++;
+    const owner = ownerOf(table[coreBase(pick(cores)) + W_CORE_WORD_LO]);
+    if (owner !== 0 && pick(3) === 0) hand.leave(owner);
+  }
+
+  function calm(table: Int32Array): void {
+    for (let slot = 0; slot < vms; slot++) {
+      table[vmBase(slot) + W_VM_RING_DEPTH] = 0;
+      mem.arena[summaryBase(slot) + W_SUMMARY_FLAGS] = SUMMARY_BOOTED;
+      mem.arena[summaryBase(slot) + W_SUMMARY_SEQ]++;
+      for (let v = 0; v < VCPUS; v++) {
+        mem.arena[guestVcpuBase(slot, v) + W_GUEST_VCPU_RUNQ_LEN] = 0;
+        table[tableVcpuBase(slot, v) + W_VCPU_HELD] = HELD_NONE;
+      }
+    }
+    turn.chunk(8);
+  }
+
+  /**
+   * VMs come and go, those that a failed command made the loop forget are remembered, and whoever holds several
+   * cores may have its limit lowered, so that it has to shed some.
+   */
+  function reconfigure(table: Int32Array): void {
+    const slot = pick(vms);
+    if (s.dense[slot] >= 0 && pick(8) === 0) detachVm(mem, s, slot);
+    else attachVm(mem, s, slot);
+    if (s.dense[slot] < 0) return;
+    table[vmBase(slot) + W_VM_MAX_CORES] = 1 + pick(VCPUS);
+    configureVm(mem, s, slot);
+    const rich = s.view.coreVm[pick(cores)];
+    if (rich >= 0 && s.view.vmCores[rich] > 1) s.guard.limit[rich] = 1;
+  }
+
+  function play(shadow: Shadow, turns: number): void {
+    const hand = new SimBridge(shadow.table);
+    mem.table = shadow.table;
+    mem.bridge = moody(shadow.bridge);
+    layOut(shadow.table);
+    mem.bridge.claim(process.pid, 0, coreList);
+    turn.cores.manage(coreList);
+    for (let slot = 0; slot < vms; slot++) attachVm(mem, s, slot);
+    s.n[N_LOADS] = 1;
+    for (let round = 0; round < turns; round++) {
+      disturb(shadow.table, hand);
+      if (round % 8 === 0) reconfigure(shadow.table);
+      turn.chunk(1 + pick(3));
+    }
+    for (let slot = 0; slot < vms; slot++) detachVm(mem, s, slot);
+    turn.cores.manage([]);
+    s.n[N_LOADS] = 0;
+  }
+
+  // Each shadow more than once: what is compiled must not be tied to one of them.
+  const parts = 4;
+  for (let part = 0; part < parts; part++) {
+    play(shadows[part % shadows.length], Math.ceil(rounds / parts));
+  }
+  turn.chunk(2000);
+  for (let slot = 0; slot < vms; slot++) {
+    const base = guestVcpuBase(slot, 0) & ~0xfff;
+    mem.arena.fill(0, base, base + 0x1000);
+  }
+  s.n[N_IN_FLIGHT] = 0;
+  s.n[N_STALE] = 0;
+  resetStats(mem.stats);
+  records.set(earlier.records);
+  words[S_RECORDS] = earlier.count;
+}

@@ -1,0 +1,81 @@
+/** `hyperflux doctor`: the checks, and which of the four ways to run they allow. */
+import type { Check, Level } from './checks.ts';
+import {
+  check,
+  checkCores,
+  checkCpuset,
+  checkFifo,
+  checkFluxion,
+  checkGuestImage,
+  checkHosted,
+  checkKvm,
+  checkLab,
+  checkLatency,
+  checkMemfd,
+  checkModule,
+  checkNode,
+  checkRunDirectory,
+  checkSmt,
+  loadNative,
+} from './checks.ts';
+
+export interface Diagnosis {
+  ways: Check[];
+  checks: Check[];
+}
+
+export async function diagnose(): Promise<Diagnosis> {
+  const { native, check: addon } = await loadNative();
+  const checks = [checkNode(), addon];
+  if (native !== undefined) {
+    checks.push(checkCores(native), checkMemfd(native), checkRunDirectory(native), checkFifo(native));
+  }
+  checks.push(checkKvm(), checkModule(), checkFluxion(), checkGuestImage(), checkHosted());
+  checks.push(checkCpuset(), checkLatency(), checkSmt(), checkLab());
+  return { ways: ways(checks), checks };
+}
+
+/** What each way needs of the checks. A warning of these does not stop it, unless it is about the thing itself. */
+export function ways(checks: readonly Check[]): Check[] {
+  const level = (name: string): Level => checks.find((c) => c.name === name)?.level ?? 'fail';
+  const missing = (names: readonly string[], must: readonly string[]): string[] => [
+    ...names.filter((name) => level(name) === 'fail'),
+    ...must.filter((name) => level(name) !== 'ok'),
+  ];
+  const base = ['node', 'addon', 'cores', 'memory', 'directory'];
+  const way = (name: string, what: string, lacks: readonly string[], otherwise: Level): Check =>
+    lacks.length === 0
+      ? check(name, 'ok', what)
+      : check(name, otherwise, `${what}; it lacks: ${lacks.join(', ')}`, `See ${lacks.join(', ')} below.`);
+  return [
+    way(
+      'full',
+      'KVM guests, cores moved by the kernel module',
+      missing([...base, 'fluxion', 'image'], ['kvm', 'kflux']),
+      'warn',
+    ),
+    way(
+      'unprivileged',
+      'KVM guests, cores moved by affinity and futex',
+      missing([...base, 'fluxion', 'image'], ['kvm']),
+      'warn',
+    ),
+    way(
+      'hosted',
+      'guests as ordinary Linux processes, cores moved by affinity and futex',
+      missing([...base, 'hosted'], []),
+      'fail',
+    ),
+    way('lab', 'the full stack in QEMU, on any machine', missing(['node'], ['qemu']), 'warn'),
+  ];
+}
+
+/** A host on which no way runs at all is not healthy. */
+export const healthy = ({ ways }: Diagnosis): boolean =>
+  ways.some(({ name, level }) => (name === 'unprivileged' || name === 'hosted') && level === 'ok');
+
+export function renderDiagnosis({ ways, checks }: Diagnosis): string {
+  const line = ({ name, level, text, next }: Check): string =>
+    `${level.padEnd(5)} ${name.padEnd(13)} ${text}${level === 'ok' || next === '' ? '' : `\n${' '.repeat(20)}${next}`}`;
+  return ['Ways to run here:', ...ways.map(line), '', 'Checks:', ...checks.map(line)].join('\n');
+}

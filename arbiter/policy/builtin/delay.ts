@@ -1,0 +1,218 @@
+/**
+ * The built-in policy `delay`: cores follow queueing delay.
+ *
+ * A VM that has work and no core, or whose oldest work has waited longer than the
+ * threshold, claims a core. Idle cores go first; then cores are taken, by right:
+ * guarantees before everything, latency-critical before best-effort, and among
+ * equals whoever has less. A VM gives up nothing that it uses unless somebody with
+ * a higher right needs it, and nothing that it has only just got (tenure), because
+ * a move that is undone at once costs both sides and serves neither. Cores that
+ * are not needed need not be taken: FluxOS yields them, and the heir has them.
+ */
+import { z } from 'zod';
+import type { Decider, Policy, View } from '../api.ts';
+import {
+  CLASS_LC,
+  CORE_IDLE,
+  CORE_MOVING,
+  HEAD_CORES,
+  HEAD_HOT,
+  HEAD_NOW,
+  MAX_VMS,
+  NO_VM,
+  smallArray,
+  VM_BOOTING,
+} from '../api.ts';
+import { WHY_BOOT, WHY_DELAY, WHY_GUARANTEE, WHY_IDLE_CORE, WHY_SHARE, WHY_STARVED } from '../reasons.ts';
+import { makeHeirs } from './heirs.ts';
+
+const us = (fallback: number) => z.number().min(0).max(1_000_000).default(fallback);
+
+export const delayParams = z.strictObject({
+  /** Work that has waited this long claims a further core. */
+  threshold_us: us(10),
+  /** A core is not taken from a VM that has had it for less. */
+  tenure_us: us(25),
+  /** A VM without a core takes one from its own class after this long. */
+  quantum_us: us(2000),
+  /** A VM that takes cores from others takes one in this time at most; the first one at once. */
+  step_us: us(10),
+});
+
+// Rights, the highest first.
+const RIGHT_LC_GUARANTEE = 5;
+const RIGHT_BE_GUARANTEE = 4;
+const RIGHT_LC_STARVED = 3;
+const RIGHT_LC_DELAY = 2;
+const RIGHT_BE_STARVED = 1;
+const RIGHT_BE_DELAY = 0;
+const RIGHTS = 6;
+
+/** Passes over the hot VMs in one turn. Each serves one VM of each right; the next turn serves the next. */
+const ROUNDS = 4;
+
+const T_THRESHOLD = 0;
+const T_TENURE = 1;
+const T_QUANTUM = 2;
+const T_STEP = 3;
+
+function bind(view: View): Decider {
+  const { head, hot, vmClass, vmMin, vmMax, vmCores, vmWants, vmDelay, vmFlags } = view;
+  const { coreVm, coreFlags, coreAge, coreLast, target, why } = view;
+  const times = smallArray(4);
+  /** Cores of each VM as this turn's decisions would have it. */
+  const have = new Int32Array(MAX_VMS);
+  /** When the VM last took a core from somebody. */
+  const lastTake = new Int32Array(MAX_VMS);
+  /** The VM with the longest delay of each right. */
+  const best = smallArray(RIGHTS);
+  /** Cores that nobody has and nobody was given yet. */
+  const idle = smallArray(1);
+  const chooseHeirs = makeHeirs(view, have);
+
+  function rightOf(vm: number): number {
+    const cores = have[vm];
+    if (vmWants[vm] <= cores || cores >= vmMax[vm]) return -1;
+    const lc = vmClass[vm] === CLASS_LC;
+    if (cores < vmMin[vm]) return lc ? RIGHT_LC_GUARANTEE : RIGHT_BE_GUARANTEE;
+    if (cores === 0) return lc ? RIGHT_LC_STARVED : RIGHT_BE_STARVED;
+    if (vmDelay[vm] >= times[T_THRESHOLD]) return lc ? RIGHT_LC_DELAY : RIGHT_BE_DELAY;
+    return -1;
+  }
+
+  // The loops over cores hold what does not change in locals: V8 does not lift loads out of loops.
+
+  /** An idle core, one that the VM had before if there is one: its caches may still know it. */
+  function idleCore(vm: number): number {
+    if (idle[0] === 0) return -1;
+    const cores = head[HEAD_CORES];
+    let found = -1;
+    for (let k = 0; k < cores; k++) {
+      if (target[k] !== NO_VM || coreVm[k] !== NO_VM || (coreFlags[k] & CORE_MOVING) !== 0) continue;
+      if (coreLast[k] === vm) return k;
+      if (found < 0) found = k;
+    }
+    return found;
+  }
+
+  /** The core that suits a claim of `vm` with this right best; -1: none may be taken. */
+  function coreToTake(vm: number, right: number): number {
+    const cores = head[HEAD_CORES];
+    const myClass = vmClass[vm];
+    const mine = have[vm];
+    // What an equal must have more than, to give.
+    const fair = mine - vmMin[vm] + 1;
+    const guaranteed = right >= RIGHT_BE_GUARANTEE;
+    const tenure = times[T_TENURE];
+    const quantum = times[T_QUANTUM];
+    let found = -1;
+    let best = -1;
+    for (let k = 0; k < cores; k++) {
+      const victim = target[k];
+      if (victim === NO_VM || victim === vm || coreVm[k] !== victim) continue;
+      const flags = coreFlags[k];
+      if ((flags & CORE_MOVING) !== 0) continue;
+      const held = have[victim];
+      const rank = myClass - vmClass[victim];
+      let score: number;
+      if ((flags & CORE_IDLE) !== 0 && rank >= 0 && vmWants[victim] < held) {
+        // It is only spun on.
+        score = 1 << 20;
+      } else {
+        const burst = held - vmMin[victim];
+        if (burst <= 0) continue;
+        if (!guaranteed) {
+          const age = coreAge[k];
+          if (age < tenure || rank < 0) continue;
+          if (rank === 0 && burst <= fair && (mine !== 0 || age < quantum)) continue;
+        }
+        score = (rank > 0 ? 1 << 16 : 0) + (burst << 4);
+      }
+      if (score > best) {
+        best = score;
+        found = k;
+      }
+    }
+    return found;
+  }
+
+  function give(vm: number, k: number, reason: number): void {
+    const victim = target[k];
+    if (victim === NO_VM) idle[0]--;
+    else have[victim]--;
+    have[vm]++;
+    target[k] = vm;
+    why[k] = reason;
+  }
+
+  function reasonOf(vm: number, right: number): number {
+    if ((vmFlags[vm] & VM_BOOTING) !== 0) return WHY_BOOT;
+    if (right >= RIGHT_BE_GUARANTEE) return WHY_GUARANTEE;
+    if (right === RIGHT_LC_STARVED || right === RIGHT_BE_STARVED) return WHY_STARVED;
+    return WHY_DELAY;
+  }
+
+  /** Serves one claim if it can. Returns 1 if it did. */
+  function serve(vm: number, right: number): number {
+    let k = idleCore(vm);
+    if (k >= 0) {
+      const reason = reasonOf(vm, right);
+      give(vm, k, reason === WHY_DELAY ? WHY_IDLE_CORE : reason);
+      return 1;
+    }
+    const now = head[HEAD_NOW];
+    const first = have[vm] === 0 || right >= RIGHT_BE_GUARANTEE;
+    if (!first && (now - lastTake[vm]) >>> 0 < times[T_STEP]) return 0;
+    k = coreToTake(vm, right);
+    if (k < 0) return 0;
+    const same = vmClass[coreVm[k]] === vmClass[vm] && right < RIGHT_BE_GUARANTEE;
+    give(vm, k, same ? WHY_SHARE : reasonOf(vm, right));
+    lastTake[vm] = now;
+    return 1;
+  }
+
+  /** One pass: the longest delay of each right, served from the highest right down. */
+  function round(): number {
+    for (let right = 0; right < RIGHTS; right++) best[right] = NO_VM;
+    const count = head[HEAD_HOT];
+    for (let i = 0; i < count; i++) {
+      const vm = hot[i];
+      const right = rightOf(vm);
+      if (right < 0) continue;
+      const rival = best[right];
+      if (rival === NO_VM || vmDelay[vm] > vmDelay[rival]) best[right] = vm;
+    }
+    let served = 0;
+    for (let right = RIGHTS - 1; right >= 0; right--) {
+      if (best[right] !== NO_VM) served += serve(best[right], right);
+    }
+    return served;
+  }
+
+  return {
+    decide(): void {
+      const cores = head[HEAD_CORES];
+      const count = head[HEAD_HOT];
+      let free = 0;
+      for (let k = 0; k < cores; k++) {
+        const vm = coreVm[k];
+        if (vm !== NO_VM) have[vm] = vmCores[vm];
+        else if (target[k] === NO_VM && (coreFlags[k] & CORE_MOVING) === 0) free++;
+      }
+      idle[0] = free;
+      for (let i = 0; i < count; i++) have[hot[i]] = vmCores[hot[i]];
+      for (let n = 0; n < ROUNDS; n++) {
+        if (round() === 0) break;
+      }
+      chooseHeirs();
+    },
+    configure(params, stampsPerUs): void {
+      times[T_THRESHOLD] = params.threshold_us * stampsPerUs;
+      times[T_TENURE] = params.tenure_us * stampsPerUs;
+      times[T_QUANTUM] = params.quantum_us * stampsPerUs;
+      times[T_STEP] = params.step_us * stampsPerUs;
+    },
+  };
+}
+
+export const delay: Policy = { name: 'delay', version: '1.0.0', params: delayParams, bind };

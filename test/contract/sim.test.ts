@@ -1,0 +1,4 @@
+import { bridgeContract } from './suite.ts';
+import { simWorld } from './world.ts';
+
+bridgeContract('sim', simWorld);

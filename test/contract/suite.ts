@@ -1,0 +1,341 @@
+/** The contract of a bridge: what the loop may rely on, whoever carries the commands out. */
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  HANDLE_IDLE,
+  VCPU_DEAD,
+  VCPU_GRANTING,
+  VCPU_PARKED,
+  VCPU_RUNNING,
+  W_CORE_HEIR,
+  W_CORE_WORD_HI,
+  W_CORE_WORD_LO,
+  W_TABLE_EPOCH,
+  W_TABLE_HEARTBEAT,
+} from '../../arbiter/abi/layout.gen.ts';
+import {
+  CMD_CORE,
+  CMD_FROM,
+  CMD_OP,
+  CMD_RESULT,
+  CMD_TO,
+  CMD_WORDS,
+  OP_GRANT,
+  OP_HEIR,
+  OP_MOVE,
+  OP_PARK,
+  R_AGAIN,
+  R_ALREADY,
+  R_BUSY,
+  R_DEAD,
+  R_INVALID,
+  R_STALE,
+} from '../../arbiter/bridge/bridge.ts';
+import { coreBase, coreLow, HANDLES, makeHandle, ownerOf, successorOf } from '../../arbiter/bridge/words.ts';
+import type { ContractWorld } from './world.ts';
+import { stateOf } from './world.ts';
+
+type Command = [op: number, core: number, from: number, to: number];
+
+export function bridgeContract(name: string, make: () => Promise<ContractWorld>): void {
+  describe(`bridge contract: ${name}`, () => {
+    let w: ContractWorld;
+    let core: number;
+    let other: number;
+
+    beforeEach(async () => {
+      w = await make();
+      [core, other] = w.cores;
+    });
+    afterEach(() => w.close());
+
+    function batch(...commands: Command[]): number[] {
+      commands.forEach(([op, c, from, to], i) => {
+        const at = i * CMD_WORDS;
+        w.bridge.batch.fill(0, at, at + CMD_WORDS);
+        w.bridge.batch[at + CMD_OP] = op;
+        w.bridge.batch[at + CMD_CORE] = c;
+        w.bridge.batch[at + CMD_FROM] = from;
+        w.bridge.batch[at + CMD_TO] = to;
+      });
+      const failed = w.bridge.submit(commands.length);
+      const results = commands.map((_, i) => w.bridge.batch[i * CMD_WORDS + CMD_RESULT]);
+      expect(failed).toBe(results.filter((result) => result < 0).length);
+      return results;
+    }
+    const one = (...command: Command): number => batch(command)[0];
+    const low = (c: number): number => Atomics.load(w.table, coreBase(c) + W_CORE_WORD_LO);
+    const generation = (c: number): number => Atomics.load(w.table, coreBase(c) + W_CORE_WORD_HI);
+    const heir = (c: number): number => Atomics.load(w.table, coreBase(c) + W_CORE_HEIR);
+    const owner = (c: number): number => ownerOf(low(c));
+
+    /** One VM of two vCPUs, the first of which runs on the core. */
+    async function running(): Promise<[number, number]> {
+      const slot = await w.vm(2);
+      const [a, b] = [makeHandle(slot, 0), makeHandle(slot, 1)];
+      expect(one(OP_GRANT, core, 0, a)).toBe(0);
+      await w.until(a, VCPU_RUNNING);
+      return [a, b];
+    }
+
+    test('a grant gives an idle core to a parked vCPU', async () => {
+      const [a] = await running();
+      expect(low(core)).toBe(coreLow(a, 0));
+    });
+
+    test('a move hands the core over when its owner has left', async () => {
+      const [a, b] = await running();
+      await w.manner(a, 'stubborn');
+      expect(one(OP_MOVE, core, a, b)).toBe(0);
+      expect(low(core)).toBe(coreLow(a, b) | 0);
+      expect(stateOf(w, b)).toBe(VCPU_GRANTING);
+      await w.manner(a, 'obeys');
+      await w.until(a, VCPU_PARKED);
+      await w.until(b, VCPU_RUNNING);
+      expect(low(core)).toBe(coreLow(b, 0));
+    });
+
+    test('a park leaves the core idle, even if it has an heir', async () => {
+      const [a, b] = await running();
+      expect(one(OP_HEIR, core, 0, b)).toBe(0);
+      expect(one(OP_PARK, core, a, 0)).toBe(0);
+      await w.until(a, VCPU_PARKED);
+      expect(low(core)).toBe(0);
+      expect(stateOf(w, b)).toBe(VCPU_PARKED);
+    });
+
+    test('each change of hands raises the generation', async () => {
+      const slot = await w.vm(1);
+      const a = makeHandle(slot, 0);
+      const before = generation(core);
+      one(OP_GRANT, core, 0, a);
+      await w.until(a, VCPU_RUNNING);
+      expect((generation(core) - before) | 0).toBe(1);
+      one(OP_PARK, core, a, 0);
+      await w.until(a, VCPU_PARKED);
+      expect((generation(core) - before) | 0).toBe(3);
+    });
+
+    test('a yield gives the core to the heir, with no command', async () => {
+      const [a, b] = await running();
+      expect(one(OP_HEIR, core, 0, b)).toBe(0);
+      expect(heir(core)).toBe(b);
+      await w.yield(a);
+      await w.until(b, VCPU_RUNNING);
+      expect(owner(core)).toBe(b);
+      await w.until(a, VCPU_PARKED);
+    });
+
+    test('a yield without an heir leaves the core idle', async () => {
+      const [a] = await running();
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(low(core)).toBe(0);
+    });
+
+    test('an heir that has a core elsewhere does not inherit', async () => {
+      const [a, b] = await running();
+      one(OP_HEIR, core, 0, b);
+      one(OP_GRANT, other, 0, b);
+      await w.until(b, VCPU_RUNNING);
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(low(core)).toBe(0);
+      expect(owner(other)).toBe(b);
+    });
+
+    test('an heir can be taken back', async () => {
+      const [a, b] = await running();
+      expect(batch([OP_HEIR, core, 0, b], [OP_HEIR, core, 0, 0])).toEqual([0, 0]);
+      expect(heir(core)).toBe(0);
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(stateOf(w, b)).toBe(VCPU_PARKED);
+    });
+
+    test('a move whose owner has yielded already still gives the core to its successor', async () => {
+      const [a, b] = await running();
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(one(OP_MOVE, core, a, b)).toBe(0);
+      await w.until(b, VCPU_RUNNING);
+      expect(low(core)).toBe(coreLow(b, 0));
+    });
+
+    test('a park whose owner has yielded already has nothing to do', async () => {
+      const [a] = await running();
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(one(OP_PARK, core, a, 0)).toBe(0);
+      expect(low(core)).toBe(0);
+    });
+
+    test('busy: a target that is not parked is refused, and nothing changes', async () => {
+      const [a, b] = await running();
+      one(OP_GRANT, other, 0, b);
+      await w.until(b, VCPU_RUNNING);
+      expect(one(OP_MOVE, core, a, b)).toBe(R_BUSY);
+      expect(one(OP_GRANT, other, 0, a)).toBe(R_BUSY);
+      expect([owner(core), owner(other)]).toEqual([a, b]);
+    });
+
+    test('wrong owner: the target stays parked', async () => {
+      const [a, b] = await running();
+      const third = makeHandle(await w.vm(2), 0);
+      expect(one(OP_MOVE, core, third, b)).toBe(R_AGAIN);
+      expect(one(OP_PARK, core, b, 0)).toBe(R_AGAIN);
+      expect(one(OP_GRANT, core, 0, b)).toBe(R_AGAIN);
+      expect(stateOf(w, b)).toBe(VCPU_PARKED);
+      expect(low(core)).toBe(coreLow(a, 0));
+    });
+
+    test('request in flight: a second one is refused, and its target stays parked', async () => {
+      const [a, b] = await running();
+      const third = makeHandle(await w.vm(1), 0);
+      await w.manner(a, 'stubborn');
+      expect(one(OP_MOVE, core, a, b)).toBe(0);
+      expect(one(OP_MOVE, core, a, third)).toBe(R_ALREADY);
+      expect(one(OP_PARK, core, a, 0)).toBe(R_ALREADY);
+      expect(stateOf(w, third)).toBe(VCPU_PARKED);
+      expect(successorOf(low(core))).toBe(b);
+      await w.manner(a, 'obeys');
+      await w.until(b, VCPU_RUNNING);
+    });
+
+    test('poll counts what is in flight', async () => {
+      const [a, b] = await running();
+      expect(w.bridge.poll()).toBe(0);
+      await w.manner(a, 'stubborn');
+      one(OP_MOVE, core, a, b);
+      expect(w.bridge.poll()).toBe(1);
+      await w.manner(a, 'obeys');
+      await w.until(b, VCPU_RUNNING);
+      expect(w.bridge.poll()).toBe(0);
+    });
+
+    test('a batch is carried out in order, and one failure does not stop the rest', async () => {
+      const [a, b] = await running();
+      expect(
+        batch([OP_GRANT, core, 0, b], [OP_GRANT, other, 0, b], [OP_HEIR, other, 0, a], [99, core, a, b]),
+      ).toEqual([R_AGAIN, 0, 0, R_INVALID]);
+      await w.until(b, VCPU_RUNNING);
+      expect(owner(other)).toBe(b);
+    });
+
+    test.each([0, HANDLES + 1, HANDLE_IDLE, -1, 0x7fffffff])(
+      'a handle that is none (%i) is refused',
+      async (handle) => {
+        const [a] = await running();
+        expect(one(OP_GRANT, other, 0, handle)).toBe(R_INVALID);
+        expect(one(OP_MOVE, core, a, handle)).toBe(R_INVALID);
+        expect(one(OP_PARK, core, handle, 0)).toBe(R_INVALID);
+        expect(owner(core)).toBe(a);
+      },
+    );
+
+    test('moving a core to its own owner is refused', async () => {
+      const [a] = await running();
+      expect(one(OP_MOVE, core, a, a)).toBe(R_INVALID);
+    });
+
+    test('cores that are not managed, or do not exist, are refused', async () => {
+      const [, b] = await running();
+      for (const bad of [w.unmanagedCore, 256, -1, 0x7fffffff])
+        expect(one(OP_GRANT, bad, 0, b)).toBe(R_INVALID);
+      expect(stateOf(w, b)).toBe(VCPU_PARKED);
+    });
+
+    test('a stale epoch: nothing is carried out', async () => {
+      const [a, b] = await running();
+      Atomics.add(w.table, W_TABLE_EPOCH, 1);
+      expect(batch([OP_MOVE, core, a, b], [OP_HEIR, core, 0, b])).toEqual([R_STALE, R_STALE]);
+      expect(low(core)).toBe(coreLow(a, 0));
+      expect(heir(core)).toBe(0);
+    });
+
+    test('a claim makes a new epoch and frees every core', async () => {
+      await running();
+      const before = Atomics.load(w.table, W_TABLE_EPOCH);
+      const epoch = w.bridge.claim(process.pid, 0, w.cores);
+      expect(epoch).not.toBe(before);
+      expect(Atomics.load(w.table, W_TABLE_EPOCH)).toBe(epoch);
+      expect(low(core)).toBe(0);
+    });
+
+    test('the heartbeat changes', async () => {
+      const before = Atomics.load(w.table, W_TABLE_HEARTBEAT);
+      // Stamps are coarser than two calls in a row.
+      while (Atomics.load(w.table, W_TABLE_HEARTBEAT) === before) w.bridge.beat();
+    });
+
+    test('a dead VM: its cores go to the heir or fall idle, and it gets no more', async () => {
+      const [a] = await running();
+      const slot = await w.vm(2);
+      const [c, d] = [makeHandle(slot, 0), makeHandle(slot, 1)];
+      one(OP_GRANT, other, 0, c);
+      await w.until(c, VCPU_RUNNING);
+      one(OP_HEIR, other, 0, makeHandle(0, 1));
+      one(OP_HEIR, core, 0, d);
+      await w.kill(slot);
+      expect(w.bridge.reap(slot)).toBe(1);
+      expect(stateOf(w, c)).toBe(VCPU_DEAD);
+      await w.until(makeHandle(0, 1), VCPU_RUNNING);
+      expect(owner(other)).toBe(makeHandle(0, 1));
+      expect(heir(core)).toBe(0);
+      expect(one(OP_MOVE, core, a, d)).toBe(R_DEAD);
+      await w.yield(a);
+      await w.until(a, VCPU_PARKED);
+      expect(one(OP_GRANT, core, 0, c)).toBe(R_DEAD);
+    });
+
+    test('a successor that dies in mid-move: the core falls idle when its owner leaves', async () => {
+      const [a] = await running();
+      const slot = await w.vm(1);
+      await w.manner(a, 'stubborn');
+      expect(one(OP_MOVE, core, a, makeHandle(slot, 0))).toBe(0);
+      await w.kill(slot);
+      w.bridge.reap(slot);
+      expect(successorOf(low(core))).toBe(HANDLE_IDLE);
+      await w.manner(a, 'obeys');
+      await w.until(a, VCPU_PARKED);
+      expect(low(core)).toBe(0);
+    });
+
+    test('an owner that dies in mid-move: the successor has the core', async () => {
+      const [a] = await running();
+      const slot = await w.vm(1);
+      const c = makeHandle(slot, 0);
+      await w.manner(a, 'stubborn');
+      expect(one(OP_MOVE, core, a, c)).toBe(0);
+      await w.kill(0);
+      w.bridge.reap(0);
+      await w.until(c, VCPU_RUNNING);
+      expect(low(core)).toBe(coreLow(c, 0));
+    });
+
+    test('generations wrap', async () => {
+      Atomics.store(w.table, coreBase(core) + W_CORE_WORD_HI, -3);
+      const [a, b] = await running();
+      let [from, to] = [a, b];
+      for (let i = 0; i < 4; i++) {
+        expect(one(OP_MOVE, core, from, to)).toBe(0);
+        await w.until(to, VCPU_RUNNING);
+        await w.until(from, VCPU_PARKED);
+        expect(owner(core)).toBe(to);
+        [from, to] = [to, from];
+      }
+      expect(generation(core)).toBeGreaterThan(0);
+    });
+
+    test('many moves back and forth lose nobody', async () => {
+      const [a, b] = await running();
+      let [from, to] = [a, b];
+      for (let i = 0; i < 200; i++) {
+        expect(one(OP_MOVE, core, from, to)).toBe(0);
+        await w.until(to, VCPU_RUNNING);
+        await w.until(from, VCPU_PARKED);
+        [from, to] = [to, from];
+      }
+      expect(low(core)).toBe(coreLow(from, 0));
+    });
+  });
+}
