@@ -1,0 +1,138 @@
+/**
+ * `hyperflux bench loop`: the arbiter's turn in TypeScript against the same turn in C.
+ * See bench/README.md for what is compared and how.
+ */
+import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { getAffinity } from '../../native/index.ts';
+import { describeEnv } from '../lib/env.ts';
+import { oneFile } from '../lib/onefile.ts';
+import { makeProgress, silent, type Progress } from '../lib/progress.ts';
+import { allMet, formatReport, goal, type Goal, type Report, writeReport } from '../lib/schema.ts';
+import { renderReport } from '../lib/table.ts';
+import { memoryName } from './memory.ts';
+import { turnName } from './turns.ts';
+import type { FromWorker, Outcome, Task } from './worker.ts';
+import { KINDS, SIZES } from './worlds.ts';
+
+export interface LoopBenchOptions {
+  /** Print the report as JSON instead of a table. */
+  json?: boolean;
+  /** A tenth of the samples: to see whether it works, not to judge by. */
+  quick?: boolean;
+  /** Write the report as JSON to this file, too. */
+  out?: string;
+  /** Say nothing on stderr. */
+  quiet?: boolean;
+  /** Load the loop as modules and not as one script: what that costs is a row of bench/README.md. */
+  modules?: boolean;
+}
+
+/** How many times C a turn may take. */
+const RATIO = 2;
+
+function taskOf(options: LoopBenchOptions): Task {
+  const cores = getAffinity(0);
+  const quick = options.quick === true;
+  return {
+    core: cores[cores.length - 1],
+    signalCore: cores.length > 1 ? cores[0] : null,
+    turnRounds: quick ? 4 : 24,
+    signalRounds: quick ? 2 : 10,
+    signalEvents: quick ? 500 : 1500,
+    memoryRuns: 5,
+    memoryTurns: quick ? 20_480 : 102_400,
+    agreeWorlds: quick ? 10 : 100,
+  };
+}
+
+/** The worker's outcome; rejects if it fails or ends without one. */
+function measure(options: LoopBenchOptions, progress: Progress): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    const entry = new URL('./worker.ts', import.meta.url);
+    const workerData = taskOf(options);
+    const worker =
+      options.modules === true
+        ? new Worker(entry, { workerData })
+        : new Worker(oneFile(entry), { eval: true, workerData });
+    worker.on('message', (message: FromWorker) => {
+      if (message.op === 'stage') progress.stage(message.name);
+      else if (message.op === 'step') progress.step(message.done, message.total, message.detail);
+      else resolve(message.outcome);
+    });
+    worker.on('error', reject);
+    worker.on('exit', (code) => reject(new Error(`the measuring thread ended early, with code ${code}`)));
+  });
+}
+
+function goalsOf(outcome: Outcome): Goal[] {
+  const goals: Goal[] = [];
+  const { agreement, turns, memory } = outcome;
+  const wrong = agreement.difference === undefined ? 0 : 1;
+  goals.push(
+    goal(
+      'decisions in which the loops differ',
+      0,
+      wrong,
+      agreement.difference ?? `${agreement.turns} random turns compared`,
+    ),
+  );
+  for (const kind of KINDS) {
+    for (const vms of SIZES) {
+      const name = turnName(kind, vms);
+      goals.push(goal(`${name}, p50 over C`, RATIO, turns.ratios.get(name)));
+    }
+  }
+  for (const kind of KINDS)
+    goals.push(
+      goal(
+        `${memoryName(kind)}, bytes a turn`,
+        0,
+        memory.typical.get(kind),
+        'the median run; the row has the most',
+      ),
+    );
+  goals.push(
+    goal('garbage collections while turning', 0, memory.collections, `in ${memory.turns} turns of each kind`),
+  );
+  return goals;
+}
+
+/** Measures and prints. Returns 0 if all goals are met, and 1 if one is not. Throws if it cannot measure. */
+export async function bench(options: LoopBenchOptions = {}): Promise<number> {
+  const env = describeEnv('loop only, no guests');
+  const progress = options.quiet === true ? silent : makeProgress();
+  let outcome: Outcome;
+  try {
+    outcome = await measure(options, progress);
+  } finally {
+    progress.end();
+  }
+  const report: Report = {
+    schema: 1,
+    bench: 'loop',
+    env: {
+      ...env,
+      twin: `${outcome.level}, g++ ${outcome.compiler}`,
+      loaded_as: options.modules === true ? 'modules' : 'one script',
+      quick: options.quick === true,
+    },
+    rows: [...outcome.turns.rows, ...outcome.signal, ...outcome.memory.rows],
+    goals: goalsOf(outcome),
+  };
+  if (options.out !== undefined) writeReport(options.out, report);
+  process.stdout.write(options.json === true ? formatReport(report) : renderReport(report));
+  return allMet(report) ? 0 : 1;
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean' },
+      quick: { type: 'boolean' },
+      modules: { type: 'boolean' },
+      out: { type: 'string' },
+    },
+  });
+  process.exitCode = await bench(values);
+}
