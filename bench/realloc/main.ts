@@ -36,7 +36,7 @@ import {
 import { Samples } from '../lib/stats.ts';
 import { renderReport } from '../lib/table.ts';
 import { moveRow, STAMPS, yieldRow } from './managed.ts';
-import { Rig, type RigVm } from './rig.ts';
+import { Rig, type RigVm } from '../lib/rig.ts';
 import type { Measured } from './row.ts';
 import { stranded } from './strand.ts';
 import { affinityRow, cpusetRow, freeze, freezerRow, stopRow, wakeRows, type Undoable } from './unsafe.ts';

@@ -18,7 +18,7 @@ import {
 import { coreOwner, vcpuState } from '../../arbiter/abi/words.ts';
 import { OP_GRANT, OP_MOVE, OP_PARK, waitWordChange } from '../../native/index.ts';
 import { Samples } from '../lib/stats.ts';
-import type { Rig, RigVm } from './rig.ts';
+import type { Rig, RigVm } from '../lib/rig.ts';
 import { restUs, RowError, type Measured } from './row.ts';
 
 const TIMEOUT_US = 2_000_000;

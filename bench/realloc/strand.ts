@@ -25,7 +25,7 @@ import { vcpuState } from '../../arbiter/abi/words.ts';
 import { FLAG_KICK_NOW, mapShared, OP_GRANT, OP_MOVE } from '../../native/index.ts';
 import { Samples } from '../lib/stats.ts';
 import type { Progress } from '../lib/progress.ts';
-import { Rig, type RigVm } from './rig.ts';
+import { Rig, type RigVm } from '../lib/rig.ts';
 import { RowError } from './row.ts';
 
 /** A gap that began more than this after the decision has another cause. */

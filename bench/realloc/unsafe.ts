@@ -37,7 +37,7 @@ import {
 } from '../../native/index.ts';
 import { Samples } from '../lib/stats.ts';
 import { firstInstruction, RESUMES, rest, STAMPS } from './managed.ts';
-import type { Rig, RigVm } from './rig.ts';
+import type { Rig, RigVm } from '../lib/rig.ts';
 import { restUs, RowError, type Measured } from './row.ts';
 
 const SIGSTOP = 19;

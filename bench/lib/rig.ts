@@ -1,7 +1,7 @@
 /**
- * A small world of its own for measurements: a hand-off table, the affinity bridge in
- * this process, and VMs that this process attaches to. No daemon and no policy: the
- * benchmark itself decides, so that every command is sent at a moment that it knows.
+ * A small world of its own for measurements and fault tests: a hand-off table, the affinity bridge in
+ * this process, and VMs that this process attaches to. No daemon and no policy: whoever
+ * holds the rig decides, so that every command is sent at a moment that it knows.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, openSync, readFileSync, rmSync, closeSync, existsSync } from 'node:fs';
@@ -53,7 +53,7 @@ import {
   initTable,
   mapShared,
 } from '../../native/index.ts';
-import { fluxionPath, imagePath } from './parts.ts';
+import { artifacts } from '../../arbiter/vm/artifacts.ts';
 
 const packr = new Packr({ useRecords: false });
 const ARENA_SLOTS = 64;
@@ -88,8 +88,10 @@ export class Rig {
   readonly clock: Clock;
   readonly khz: number;
   readonly #tableFd: number;
-  readonly #dir: string;
-  readonly #vms: RigVm[] = [];
+  /** Where sockets and logs are. */
+  readonly dir: string;
+  /** By slot; null: free. */
+  readonly #vms: (RigVm | null)[] = [];
   #epoch = 0;
 
   constructor(arbiterCore: number, managed: readonly number[]) {
@@ -103,7 +105,7 @@ export class Rig {
     this.pages = new Int32Array(this.arena.buffer);
     this.bridge = AffinityBridge.open(this.table);
     this.clock = new Clock(shift);
-    this.#dir = mkdtempSync(join(tmpdir(), 'hyperflux-bench-'));
+    this.dir = mkdtempSync(join(tmpdir(), 'hyperflux-bench-'));
     this.claim(arbiterCore, managed);
     this.bridge.startDeadlines();
   }
@@ -114,21 +116,23 @@ export class Rig {
 
   /** Starts a VM and attaches to it; managed ones are dormant afterwards. */
   async start(spec: VmSpec): Promise<RigVm> {
-    const slot = this.#vms.length;
+    const free = this.#vms.indexOf(null);
+    const slot = free < 0 ? this.#vms.length : free;
+    if (slot >= ARENA_SLOTS) throw new Error(`a rig has ${ARENA_SLOTS} slots`);
     const state = this.#vmWord(slot, W_VM_STATE);
     Atomics.store(this.words, state, VM_STARTING);
-    const socket = join(this.#dir, `${spec.name}.sock`);
-    const logPath = join(this.#dir, `${spec.name}.log`);
+    const socket = join(this.dir, `${spec.name}.sock`);
+    const logPath = join(this.dir, `${spec.name}.log`);
     const log = openSync(logPath, 'a');
     const vcpus = spec.vcpus ?? 1;
     const args = [
-      ...['--name', spec.name, '--slot', String(slot), '--image', imagePath(), '--socket', socket],
+      ...['--name', spec.name, '--slot', String(slot), '--image', artifacts.image, '--socket', socket],
       ...['--table-fd', '3', '--vcpus', String(vcpus), '--max-cores', String(vcpus)],
       ...['--mem', String(spec.memoryMib ?? 32), '--cmdline', spec.cmdline],
       ...(spec.idleSpinNs === undefined ? [] : ['--idle-spin-ns', String(spec.idleSpinNs)]),
       ...(spec.unmanaged ? ['--unmanaged', '--cpus', spec.unmanaged.cpus] : []),
     ];
-    const process = spawn(fluxionPath(), args, { stdio: ['ignore', log, log, this.#tableFd] });
+    const process = spawn(artifacts.fluxion, args, { stdio: ['ignore', log, log, this.#tableFd] });
     closeSync(log);
     const failed = (): Error =>
       new Error(`the VM ${spec.name} did not start: ${readFileSync(logPath, 'utf8').trim() || 'no output'}`);
@@ -151,7 +155,7 @@ export class Rig {
     this.bridge.setPage(slot, this.arena);
     if (!spec.unmanaged) say('manage', { epoch: this.#epoch });
     const vm = { name: spec.name, slot, pid: process.pid!, process, connection, controlPage };
-    this.#vms.push(vm);
+    this.#vms[slot] = vm;
     return vm;
   }
 
@@ -221,21 +225,26 @@ export class Rig {
     return (VMS_OFFSET + slot * VM_BYTES) / 4 + word;
   }
 
+  /** Ends one VM as a crash would, and forgets it; its cores go on. Returns what reap says. */
+  async kill(vm: RigVm): Promise<number> {
+    const ended = vm.process.exitCode !== null || vm.process.signalCode !== null;
+    const exit = ended ? undefined : new Promise((done) => vm.process.once('exit', done));
+    vm.process.kill('SIGKILL');
+    vm.process.kill('SIGCONT');
+    await exit;
+    const cores = this.bridge.reap(vm.slot);
+    this.arena.detach(vm.slot);
+    closeFd(vm.connection);
+    closeFd(vm.controlPage);
+    this.#vms[this.#vms.indexOf(vm)] = null;
+    return cores;
+  }
+
   /** Ends every VM and leaves nothing behind. */
   async close(): Promise<void> {
-    for (const vm of this.#vms) {
-      const ended = vm.process.exitCode !== null || vm.process.signalCode !== null;
-      const exit = ended ? undefined : new Promise((done) => vm.process.once('exit', done));
-      vm.process.kill('SIGCONT');
-      vm.process.kill('SIGKILL');
-      await exit;
-      this.bridge.setPage(vm.slot, null);
-      this.arena.detach(vm.slot);
-      closeFd(vm.connection);
-      closeFd(vm.controlPage);
-    }
+    for (const vm of this.#vms) if (vm !== null) await this.kill(vm);
     this.#vms.length = 0;
     closeFd(this.#tableFd);
-    rmSync(this.#dir, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }
