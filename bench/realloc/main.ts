@@ -24,6 +24,7 @@ import { describeEnv } from '../lib/env.ts';
 import { makeProgress } from '../lib/progress.ts';
 import { rotate, type Block } from '../lib/rotate.ts';
 import {
+  allMet,
   formatReport,
   goal,
   notMeasured,
@@ -205,7 +206,7 @@ export async function bench(options: Options = {}): Promise<number> {
     };
     if (options.out) writeReport(options.out, report);
     process.stdout.write(options.json ? formatReport(report) : renderReport(report));
-    return 0;
+    return allMet(report) ? 0 : 1;
   } finally {
     progress.end();
     for (const of of undo) of.undo();
