@@ -34,10 +34,11 @@ export const steps = [
     when: 'vmm/Cargo.toml',
     inputs: ['vmm', 'abi'],
     ignore: ['abi/rust/Cargo.lock'],
-    outputs: ['vmm/target/release/fluxion', 'vmm/target/release/libflux_handoff.a'],
+    outputs: ['fluxion', 'libflux_handoff.a', 'examples/puppet'].map((name) => `vmm/target/release/${name}`),
     needs: ['cargo', 'cc'],
     cwd: 'vmm',
-    command: ['cargo', 'build', '--release', '--locked'],
+    // The examples are the puppets of the bridges' contract tests.
+    command: ['cargo', 'build', '--release', '--locked', '--workspace', '--lib', '--bins', '--examples'],
   },
   {
     name: 'addon',

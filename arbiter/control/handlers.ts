@@ -25,7 +25,7 @@ export interface Daemon {
   cpuset: Cpuset;
   startedAt: number;
   /** Ends the daemon, after the answer to the request is out. */
-  shutdown(vms: boolean): void;
+  shutdown(): void;
 }
 
 /** How long the arbiter may take to see a change in the table. */
@@ -148,7 +148,7 @@ export function makeHandler(daemon: Daemon): Handler {
     shutdown: ({ vms }) =>
       inTurn(async () => {
         const result = vms ? await stopAll() : { stopped: [], failed: [] };
-        daemon.shutdown(vms);
+        daemon.shutdown();
         return result;
       }),
     load: ({ name, pid, fd }) => load(name, pid, fd),

@@ -102,18 +102,20 @@ async function main(): Promise<void> {
   const cpuset = makeCpusetFor(config.cpuset, pool);
   const supervisor = new Supervisor(paths, config, pool, shared, log);
   const fleet = new Fleet({ paths, config, pool, shared, cpuset, allowed: formatCores(allowed), log });
+  fleet.confineAll();
   const startedAt = performance.now();
 
-  async function end(code: number, undo: boolean): Promise<never> {
+  async function end(): Promise<never> {
     server.close();
     await supervisor.stop();
-    if (undo) cpuset.undo();
+    // VMs that go on are nobody's: they get all cores back.
+    cpuset.undo();
     if (latency !== null) closeFd(latency);
     log.info('daemon ends');
-    process.exit(code);
+    process.exit(0);
   }
   // A moment for the answer to get out.
-  const shutdown = (vms: boolean): void => void setTimeout(() => void end(0, vms), 50);
+  const shutdown = (): void => void setTimeout(() => void end(), 50);
   const handler = makeHandler({
     paths,
     config,
@@ -127,7 +129,7 @@ async function main(): Promise<void> {
   });
   const server = await serve({ path: paths.control, handler });
   // VMs outlive the daemon: a signal ends it and the arbiter, and they go on unmanaged.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(0, true));
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end());
   await supervisor.untilLive(config.start_timeout_ms + 45_000);
   log.info({ pool, cpuset: cpuset.text }, 'daemon is ready');
   report({ ready: true, pid: process.pid, pool, cpuset: cpuset.text });

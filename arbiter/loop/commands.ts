@@ -46,18 +46,26 @@ const C_IN_FLIGHT = counter('in_flight');
 const C_DEAD = counter('dead');
 const C_INVALID = counter('invalid');
 
-/** Returns the function that carries out what the guard allowed; it returns the number of commands. */
-export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, records: Records): () => number {
+export interface Commands {
+  /** Carries out what the guard allowed. */
+  readonly carryOut: () => void;
+  /** Takes in the results of the batch's first `count` commands. */
+  readonly settle: (count: number) => void;
+}
+
+export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, records: Records): Commands {
   const { n, coreId, coreLow, heirHandle } = s;
   const { coreVm, coreFlags, target, heir } = s.view;
   const { allowed, edits, known, limit } = s.guard;
   const counters = mem.stats.counters;
+  const { bridge } = mem;
+  const { batch } = bridge;
   const tsc = mem.clock.words;
   /** Record of each command of the batch; -1: heirs have none. */
   const recordOf = new Int32Array(mem.bridge.capacity);
 
-  /** Adds command number i. The batch is handed down: found anew for each command, it would be checked anew. */
-  function put(batch: Int32Array, i: number, k: number, op: number, from: number, to: number): void {
+  /** Adds command number i. */
+  function put(i: number, k: number, op: number, from: number, to: number): void {
     const at = i << CMD_SHIFT;
     batch[at | CMD_OP] = op;
     batch[at | CMD_CORE] = coreId[k];
@@ -70,7 +78,7 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
   }
 
   /** What core k needs as command number i. Returns how many commands there are then. */
-  function putCore(batch: Int32Array, i: number, k: number): number {
+  function putCore(i: number, k: number): number {
     const next = allowed[k];
     if ((coreFlags[k] & CORE_MOVING) !== 0) {
       if (target[k] !== coreVm[k]) records.note(k, WHY_PENDING);
@@ -83,7 +91,7 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
     }
     const owner = ownerOf(coreLow[k]);
     if (next === NO_VM) {
-      put(batch, i, k, OP_PARK, owner, 0);
+      put(i, k, OP_PARK, owner, 0);
       return i + 1;
     }
     const to = place.target(next, coreId[k]);
@@ -91,22 +99,22 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
       records.note(k, WHY_NO_VCPU);
       return i;
     }
-    put(batch, i, k, owner === 0 ? OP_GRANT : OP_MOVE, owner, to);
+    put(i, k, owner === 0 ? OP_GRANT : OP_MOVE, owner, to);
     return i + 1;
   }
 
-  function putHeir(batch: Int32Array, i: number, k: number): number {
+  function putHeir(i: number, k: number): number {
     const present = heirHandle[k];
     const wanted = heir[k];
     if (wanted === NO_VM) {
       if (present === 0) return i;
-      put(batch, i, k, OP_HEIR, 0, 0);
+      put(i, k, OP_HEIR, 0, 0);
       return i + 1;
     }
     if (isHandle(present) && slotOf(present) === wanted && place.stands(present)) return i;
     const to = place.heir(wanted, coreId[k]);
     if (to === present) return i;
-    put(batch, i, k, OP_HEIR, 0, to);
+    put(i, k, OP_HEIR, 0, to);
     return i + 1;
   }
 
@@ -131,7 +139,7 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
   }
 
   /** What became of the commands. */
-  function settle(batch: Int32Array, count: number): void {
+  function settle(count: number): void {
     let heirs = 0;
     for (let i = 0; i < count; i++) {
       const at = i << CMD_SHIFT;
@@ -149,17 +157,17 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
     if (heirs !== 0) counters[C_HEIRS] += heirs;
   }
 
-  return function carryOut(): number {
+  function carryOut(): void {
     const cores = n[N_CORES];
-    const batch = mem.bridge.batch;
     let count = 0;
     place.begin();
-    for (let k = 0; k < cores; k++) count = putCore(batch, count, k);
-    for (let k = 0; k < cores; k++) count = putHeir(batch, count, k);
-    if (count === 0) return 0;
+    for (let k = 0; k < cores; k++) count = putCore(count, k);
+    for (let k = 0; k < cores; k++) count = putHeir(count, k);
+    if (count === 0) return;
     counters[C_COMMANDS] += count;
-    mem.bridge.submit(count);
-    settle(batch, count);
-    return count;
-  };
+    bridge.submit(count);
+    settle(count);
+  }
+
+  return { carryOut, settle };
 }

@@ -43,9 +43,9 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
     coreNoted,
     heirHandle,
   } = s;
-  const { dense, dSeq, dQuiet, dStale, vmBusyCores, vmSpan } = s;
+  const { dense, dSeq, dQuiet, dStale, vmBusyCores, vmSpan, vmLeft, vmLeftOld } = s;
   const { head, coreVm, coreFlags, coreAge, coreLast, coreHeir, vmCores, target, why, heir } = s.view;
-  const arena = mem.arena;
+  const { arena, table } = mem;
 
   /** Makes the scan of VMs read this one's queues again. */
   function touch(slot: number): void {
@@ -86,7 +86,10 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
     const vm = slotOfHandle(heirOfWord(low));
     if (vm !== coreVm[k]) {
       if (coreVm[k] !== NO_VM) {
-        vmCores[coreVm[k]]--;
+        if (--vmCores[coreVm[k]] === 0) {
+          vmLeft[coreVm[k]] = now;
+          vmLeftOld[coreVm[k]] = 0;
+        }
         touch(coreVm[k]);
         coreLast[k] = coreVm[k];
       }
@@ -141,11 +144,10 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
         coreNoted[k] = 0;
         coreLow[k] = 0;
         // Not the table's: the first scan takes every core for changed and reads it.
-        coreGen[k] = ~mem.table[coreAt[k] + 1];
+        coreGen[k] = ~table[coreAt[k] + 1];
       }
     },
     scan(now): void {
-      const table = mem.table;
       const cores = n[N_CORES];
       n[N_EVENTS] = 0;
       for (let k = 0; k < cores; k++) {
@@ -167,7 +169,6 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
       }
     },
     preset(): void {
-      const table = mem.table;
       const cores = n[N_CORES];
       for (let k = 0; k < cores; k++) {
         const handle = table[(coreAt[k] + W_CORE_HEIR) | 0];

@@ -26,8 +26,8 @@ export type FromLoop =
 /** What the worker needs to begin, all of it numbers or shared. */
 export interface LoopOptions {
   arena: number;
+  /** The loop's window on the hand-off table: shadow pages while it warms up, the table's own when it goes live. */
   table: number;
-  shadows: number[];
   stats: number;
   bridge: number;
   releaser: number;

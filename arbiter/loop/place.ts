@@ -41,10 +41,10 @@ const SHARED = 1 << 25;
 export function makePlace(mem: LoopMemory, s: LoopState): Place {
   const { n, heirHandle, taken, heirMark, reach, reachMark, vmVcpus, vmSpan } = s;
   const { limit } = s.guard;
-  const arena = mem.arena;
+  const { arena, table } = mem;
 
   function parked(handle: number): boolean {
-    return (mem.table[tableVcpuBase(slotOf(handle), vcpuOf(handle))] & 0xff) === VCPU_PARKED;
+    return (table[tableVcpuBase(slotOf(handle), vcpuOf(handle))] & 0xff) === VCPU_PARKED;
   }
 
   function reached(slot: number): number {
@@ -63,7 +63,6 @@ export function makePlace(mem: LoopMemory, s: LoopState): Place {
   }
 
   function best(slot: number, core: number, forHeir: boolean): number {
-    const table = mem.table;
     const decision = n[N_DECISION];
     const anyone = reached(slot) < limit[slot];
     const vcpus = vmVcpus[slot];

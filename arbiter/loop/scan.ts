@@ -50,17 +50,16 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     vmHasOldest,
     vmOldest,
   } = s;
-  const { vmHasTimer, vmTimer, vmAgedStamp, vmAged, vmBusyCores } = s;
-  const { head, hot, vmWants, vmDelay, vmFlags } = s.view;
+  const { vmHasTimer, vmTimer, vmAgedStamp, vmAged, vmBusyCores, vmLeft, vmLeftOld } = s;
+  const { head, hot, vmCores, vmWants, vmDelay, vmAway, vmFlags } = s.view;
   const { limit } = s.guard;
-  const arena = mem.arena;
+  const { arena, table } = mem;
   const shift = mem.stampShift;
   // A shift of a 32-bit number by 32 is a shift by 0; two steps are right for a shift of 0 too.
   const highShift = 31 - shift;
 
   /** The queues and held contexts of one VM. */
   function readQueues(slot: number): void {
-    const table = mem.table;
     const vcpus = vmVcpus[slot];
     let guest = guestVcpuBase(slot, 0);
     let host = tableVcpuBase(slot, 0);
@@ -121,8 +120,16 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     return AGE_MAX;
   }
 
+  /** How long the VM has had no core. */
+  function awayOf(slot: number, now: number): number {
+    if (vmCores[slot] !== 0) return 0;
+    const age = (now - vmLeft[slot]) | 0;
+    if (vmLeftOld[slot] === 0 && age >= 0 && age < AGE_MAX) return age;
+    vmLeftOld[slot] = 1;
+    return AGE_MAX;
+  }
+
   function see(i: number, now: number): void {
-    const table = mem.table;
     const slot = dSlot[i];
     const vm = dVm[i];
     if (table[(vm + W_VM_STATE) | 0] !== VM_LIVE) {
@@ -155,6 +162,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
       has = 1;
     }
     vmDelay[slot] = has === 0 ? 0 : ageOf(slot, oldest, now);
+    vmAway[slot] = awayOf(slot, now);
     // A core whose vCPU runs nothing yet (it is arriving, or looks for work) will serve waiting work itself.
     let wants = vmBusyCores[slot] + load;
     const booting = vmFlags[slot] & VM_BOOTING;
@@ -166,18 +174,17 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
   }
 
   /** Whether something is to be seen at place i of the dense list. */
-  function news(table: Int32Array, i: number): number {
+  function news(i: number): number {
     return (arena[dSummary[i]] ^ dQuiet[i]) | table[dDepth[i]];
   }
 
   function seeEach(from: number, to: number, now: number): void {
     for (let i = from; i < to; i++) {
-      if (news(mem.table, i) !== 0) see(i, now);
+      if (news(i) !== 0) see(i, now);
     }
   }
 
   return function scan(now: number): void {
-    const table = mem.table;
     const active = n[N_ACTIVE];
     const quads = active >> 2;
     head[HEAD_HOT] = 0;
@@ -185,7 +192,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     // forgotten at once and asked again if need be: kept, it would fill the registers.
     for (let q = 0; q < quads; q++) {
       const i = q << 2;
-      if ((news(table, i) | news(table, i | 1) | news(table, i | 2) | news(table, i | 3)) !== 0) {
+      if ((news(i) | news(i | 1) | news(i | 2) | news(i | 3)) !== 0) {
         seeEach(i, i + 4, now);
       }
     }

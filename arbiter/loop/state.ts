@@ -24,16 +24,16 @@ export interface Releaser {
 }
 
 /**
- * What the loop looks at. `table` and `bridge` change once, when the warm-up's
- * shadows make way for the real ones, so the code reads them anew in each function;
- * the arena stays one object for ever and is folded into the compiled code.
+ * What the loop looks at. All of it stays the same objects for ever, whose addresses
+ * V8 folds into the compiled code: when the warm-up is over, the pages beneath the
+ * table are exchanged, and not the table.
  */
 export interface LoopMemory {
   readonly arena: Int32Array;
-  table: Int32Array;
-  bridge: Bridge;
+  readonly table: Int32Array;
+  readonly bridge: Bridge;
   readonly clock: Clock;
-  releaser: Releaser;
+  readonly releaser: Releaser;
   readonly stats: Stats;
   readonly stampShift: number;
   readonly tscKhz: number;
@@ -98,6 +98,9 @@ export interface LoopState {
   readonly vmBusyCores: Int32Array;
   /** Cores that it owns or is getting; unlike view.vmCores with those that it has been asked to leave. */
   readonly vmSpan: Int32Array;
+  /** Stamp since when it has no core, and whether that is too long ago for stamps to tell. */
+  readonly vmLeft: Int32Array;
+  readonly vmLeftOld: Int32Array;
 
   // By core index.
   readonly coreId: Int32Array;
@@ -155,6 +158,8 @@ export function makeState(stats: Stats): LoopState {
     vmAged: vms(),
     vmBusyCores: vms(),
     vmSpan: vms(),
+    vmLeft: vms(),
+    vmLeftOld: vms(),
     coreId: stats.coreId,
     coreAt: cores(),
     coreLow: cores(),

@@ -11,7 +11,7 @@ import type { View } from '../policy/api.ts';
 import { HEAD_WORDS, MAX_CORES, MAX_VMS, NO_VM } from '../policy/api.ts';
 import { HISTOGRAM_BUCKETS } from './histogram.ts';
 
-export const STATS_MAGIC = 0x46585334;
+export const STATS_MAGIC = 0x46585335;
 
 // Header words.
 export const S_MAGIC = 0;
@@ -110,7 +110,7 @@ export interface Stats {
 }
 
 // As many arrays as statsOver takes; HEADER_WORDS is even, which float64 needs.
-const VM_ARRAYS = 8;
+const VM_ARRAYS = 9;
 const CORE_ARRAYS = 10;
 const VIEW_AT = HEADER_WORDS + COUNTER_WORDS;
 const CORES_AT = VIEW_AT + HEAD_WORDS + VM_ARRAYS * MAX_VMS;
@@ -143,6 +143,7 @@ export function statsOver(buffer: ArrayBufferLike): Stats {
     vmCores: vms(),
     vmWants: vms(),
     vmDelay: vms(),
+    vmAway: vms(),
     vmFlags: vms(),
     coreVm: cores(),
     coreFlags: cores(),
@@ -175,6 +176,7 @@ export function histogramOf(stats: Stats, name: Histogram): Int32Array {
 /** For a new arbiter on the memory of an earlier one. Records stay: what happened before is worth explaining. */
 export function resetStats(stats: Stats): void {
   const { view } = stats;
+  view.vmAway.fill(0);
   for (const array of [view.head, view.hot, view.vmCores, view.vmWants, view.vmDelay, view.vmFlags])
     array.fill(0);
   for (const array of [view.vmClass, view.vmMin, view.vmMax]) array.fill(0);

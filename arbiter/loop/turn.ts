@@ -36,6 +36,8 @@ const H_DECISION = HISTOGRAMS.indexOf('decision_ns') * HISTOGRAM_BUCKETS;
 export interface Turn {
   /** Does n turns, fewer if the lease is lost. */
   chunk(n: number): void;
+  /** Takes in the results of the batch's first `count` commands: for a turn itself, and for the warm-up, which plays failures. */
+  settle(count: number): void;
   readonly cores: Cores;
 }
 
@@ -48,12 +50,13 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
   const { n } = s;
   const { head, coreVm, target, why, heir, coreHeir } = s.view;
   const { counters, histograms } = mem.stats;
-  const { words: tsc } = mem.clock;
+  const { bridge, clock, releaser } = mem;
+  const tsc = clock.words;
   const cores = makeCores(mem, s);
   const scan = makeScan(mem, s);
   const place = makePlace(mem, s);
   const records = makeRecords(mem, s);
-  const carryOut = makeCommands(mem, s, place, records);
+  const { carryOut, settle } = makeCommands(mem, s, place, records);
   const shift = mem.stampShift;
   const highShift = 31 - shift;
   const nsPerTick = 1e6 / mem.tscKhz;
@@ -93,7 +96,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
   }
 
   function turn(): void {
-    mem.clock.now();
+    clock.now();
     const low = tsc[0];
     const now = (low >>> shift) | ((tsc[1] << highShift) << 1);
     measure(low);
@@ -104,20 +107,21 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
       n[N_NUDGE] = 0;
       counters[C_EVENTS] += n[N_EVENTS];
       decide();
-      mem.clock.now();
+      clock.now();
       histograms[H_DECISION + bucketOf((((tsc[0] - low) | 0) * nsPerTick) | 0)]++;
     }
-    if (n[N_IN_FLIGHT] !== 0) n[N_IN_FLIGHT] = mem.bridge.poll();
-    if (n[N_LOADS] !== 0) mem.releaser.poll();
+    if (n[N_IN_FLIGHT] !== 0) n[N_IN_FLIGHT] = bridge.poll();
+    if (n[N_LOADS] !== 0) releaser.poll();
   }
 
   return {
     cores,
+    settle,
     chunk(count): void {
       let i = 0;
       for (; i < count && n[N_STALE] === 0; i++) turn();
       counters[C_TURNS] += i;
-      mem.bridge.beat();
+      bridge.beat();
     },
   };
 }

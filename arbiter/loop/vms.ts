@@ -15,7 +15,7 @@ import {
   W_VM_VM_CLASS,
 } from '../abi/layout.gen.ts';
 import { summaryBase, vmBase } from '../bridge/words.ts';
-import { VM_BOOTING } from '../policy/api.ts';
+import { HEAD_NOW, VM_BOOTING } from '../policy/api.ts';
 import type { LoopMemory, LoopState } from './state.ts';
 import { N_ACTIVE, N_CORES, N_NUDGE, NEVER } from './state.ts';
 import { counter, S_ACTIVE } from './stats.ts';
@@ -58,7 +58,10 @@ export function attachVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.vmHasTimer[slot] = 0;
   s.vmAged[slot] = 0;
   s.vmAgedStamp[slot] = 0;
+  s.vmLeft[slot] = s.view.head[HEAD_NOW];
+  s.vmLeftOld[slot] = 0;
   s.view.vmFlags[slot] = VM_BOOTING;
+  s.view.vmAway[slot] = 0;
   s.view.vmDelay[slot] = 0;
   s.view.vmWants[slot] = 0;
   configureVm(mem, s, slot);

@@ -47,15 +47,11 @@ stats.words[S_STATE] = STATE_WARMING;
 stats.words[S_TSC_KHZ] = options.tscKhz;
 stats.words[S_STAMP_SHIFT] = options.stampShift;
 
-const shadows = options.shadows.map((id) => {
-  const buffer = wrapShared(id);
-  // Shadows get no arena: their park requests must not be written anywhere.
-  return { table: new Int32Array(buffer), bridge: affinityBridge(AffinityBridge.open(buffer), null) };
-});
 const mem: LoopMemory = {
   arena: new Int32Array(arena.buffer),
-  table: shadows[0].table,
-  bridge: shadows[0].bridge,
+  // Shadow pages lie beneath it until the main thread has heard 'warm', the hand-off table's before it says 'live'.
+  table: new Int32Array(wrapShared(options.table)),
+  bridge: affinityBridge(AffinityBridge.wrap(options.bridge), arena),
   clock: new Clock(options.stampShift),
   releaser: Releaser.wrap(options.releaser),
   stats,
@@ -69,11 +65,8 @@ decider.configure(policy.params.parse(options.params), stampsPerUs);
 const turn = makeTurn(mem, state, decider, makeGuard(stats.view, state.guard));
 
 const began = performance.now();
-warmUp(mem, state, turn, shadows, { ...DEFAULT_WARM_UP, rounds: options.warmUpRounds });
+warmUp(mem, state, turn, { ...DEFAULT_WARM_UP, rounds: options.warmUpRounds });
 stats.words[S_WARM_UP_US] = Math.round((performance.now() - began) * 1000);
-
-mem.table = new Int32Array(wrapShared(options.table));
-mem.bridge = affinityBridge(AffinityBridge.wrap(options.bridge), arena);
 say({ op: 'warm', us: stats.words[S_WARM_UP_US] });
 
 /** Returns false when the loop is to end. */

@@ -58,6 +58,11 @@ export interface View {
   readonly vmWants: Int32Array;
   /** Queueing delay in stamps: the oldest runnable uThread, request or timer that waits. */
   readonly vmDelay: Int32Array;
+  /**
+   * Stamps since it last had a core (or since it came), 0 while it has one. The host's own knowledge: among VMs that
+   * have nothing, a guest that lies about its delay must not come before one that does not.
+   */
+  readonly vmAway: Int32Array;
   readonly vmFlags: Int32Array;
 
   // Per managed core, by index (not by the core's number).
@@ -113,6 +118,7 @@ export function plainView(): View {
     vmCores: vms(),
     vmWants: vms(),
     vmDelay: vms(),
+    vmAway: vms(),
     vmFlags: vms(),
     coreVm: cores().fill(NO_VM),
     coreFlags: cores(),

@@ -18,6 +18,7 @@ import {
   mapShared,
   pinProcess,
   Releaser,
+  remapShared,
   reserveArena,
   shareId,
   watchWord,
@@ -95,23 +96,22 @@ new Uint8Array(statsBuffer, S_POLICY * 4, S_POLICY_BYTES)
   .set(Buffer.from(config.policy).subarray(0, 63));
 
 const arena = reserveArena(MAX_VMS);
-const native = AffinityBridge.open(tableBuffer, { capacity: 512 });
+/**
+ * The loop's window on the table, and the bridge's: shadow pages while the loop warms up. Then the table's own pages
+ * take their place, and buffer and bridge stay the objects that the loop's code was compiled for.
+ */
+const window = mapShared(createTable('hyperflux-shadow'), TABLE_BYTES);
+initTable(window, tscKhz, stampShift);
+const native = AffinityBridge.open(window, { capacity: 512 });
 const bridge = affinityBridge(native, arena);
 const releaser = Releaser.open(tableBuffer);
-/** Two private tables for the warm-up. Kept until it is over. */
-let shadows: ArrayBuffer[] = [1, 2].map((n) => {
-  const buffer = mapShared(createTable(`hyperflux-shadow-${n}`), TABLE_BYTES);
-  initTable(buffer, tscKhz, stampShift);
-  return buffer;
-});
 
 const control = new SharedArrayBuffer(CONTROL_WORDS * 4);
 const controlWords = new Int32Array(control);
 const { port1: port, port2: loopPort } = new MessageChannel();
 const options: LoopOptions = {
   arena: arena.id,
-  table: shareId(tableBuffer),
-  shadows: shadows.map(shareId),
+  table: shareId(window),
   stats: shareId(statsBuffer),
   bridge: native.id,
   releaser: releaser.id,
@@ -142,7 +142,7 @@ function send(message: ToLoop): void {
 let adopter: Adopter | undefined;
 
 function goLive(warmUpUs: number): void {
-  shadows = [];
+  remapShared(window, TABLE_FD);
   const epoch = bridge.claim(process.pid, config.arbiterCore, config.cores);
   const deadlineFifo = bridge.startDeadlines();
   send({ op: 'live', deadlineFifo, epoch });

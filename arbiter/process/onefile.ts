@@ -10,8 +10,10 @@
  *   whether its buffer is detached. The worker of one script strips nothing: this
  *   function does, in the thread that calls it.
  *
- * Each module becomes a function that returns its exports. It does what our modules
- * need and refuses the rest: no cycles, no default exports, no `export let`.
+ * Each module becomes a function that returns its exports, compiled under the module's
+ * file name and with its lines where they were, so that errors say where they come
+ * from. It does what our modules need and refuses the rest: no cycles, no default
+ * exports, no `export let`.
  */
 import { readFileSync } from 'node:fs';
 import { isBuiltin, stripTypeScriptTypes } from 'node:module';
@@ -20,6 +22,9 @@ import { fileURLToPath } from 'node:url';
 interface Unit {
   /** The identifier that holds the module's exports. */
   id: string;
+  file: string;
+  /** Identifiers of the modules that it imports. */
+  uses: Set<string>;
   code: string;
 }
 
@@ -39,29 +44,45 @@ export function oneFile(entry: URL): string {
     if (path.includes(key)) throw new Error(`${name(url)} imports itself, by way of ${path.length} modules`);
     const known = units.get(key);
     if (known !== undefined) return known.id;
-    const unit: Unit = { id: `module${units.size}`, code: '' };
+    const unit: Unit = { id: `module${units.size}`, file: name(url), uses: new Set(), code: '' };
     units.set(key, unit);
     unit.code = wrap(url, (specifier) => {
       if (isBuiltin(specifier)) return `require(${JSON.stringify(specifier)})`;
       if (!/^\.{0,2}\//.test(specifier)) return `require(${JSON.stringify(specifier)})`;
-      return load(new URL(specifier, url), [...path, key]);
+      const id = load(new URL(specifier, url), [...path, key]);
+      unit.uses.add(id);
+      return id;
     });
     order.push(unit);
     return unit.id;
   }
 
   load(entry, []);
-  const head = `'use strict';\n{ const { createRequire } = require('node:module'); require = createRequire(${JSON.stringify(entry.href)}); }\n`;
-  return head + order.map(({ id, code }) => `const ${id} = ${code};\n`).join('');
+  const head = [
+    "'use strict';",
+    "const { Script } = require('node:vm');",
+    `{ const { createRequire } = require('node:module'); require = createRequire(${JSON.stringify(entry.href)}); }`,
+  ];
+  return [...head, ...order.map(declare), ''].join('\n');
+}
+
+function declare({ id, file, uses, code }: Unit): string {
+  const names = ['require', ...uses].join(', ');
+  // The code begins in the function's first line: that keeps its line numbers.
+  const text = JSON.stringify(`(function (${names}) { 'use strict'; ${code} })`);
+  return `const ${id} = new Script(${text}, { filename: ${JSON.stringify(file)} }).runInThisContext()(${names});`;
 }
 
 const name = (url: URL): string => fileURLToPath(url);
 
-/** A module as an expression: a function called once, which returns the exports. */
+/** As many lines as there were, for what stands below. */
+const lines = (before: string): string => '\n'.repeat(before.split('\n').length - 1);
+
+/** A module as the body of a function that returns the exports. */
 function wrap(url: URL, resolve: (specifier: string) => string): string {
   const exported: string[] = [];
   let code = strip(readFileSync(url, 'utf8'), url);
-  code = code.replace(REEXPORT, (_, what: string, _quote, specifier: string) => {
+  code = code.replace(REEXPORT, (all: string, what: string, _quote, specifier: string) => {
     const from = resolve(specifier);
     exported.push(
       what === '*'
@@ -70,18 +91,20 @@ function wrap(url: URL, resolve: (specifier: string) => string): string {
             .map((p) => `${p.as}: ${from}.${p.of}`)
             .join(', '),
     );
-    return '';
+    return lines(all);
   });
-  code = code.replace(IMPORT, (_, what: string | undefined, _quote, specifier: string) =>
-    bind(what?.trim(), resolve(specifier)),
+  code = code.replace(
+    IMPORT,
+    (all: string, what: string | undefined, _quote, specifier: string) =>
+      bind(what?.trim(), resolve(specifier)) + lines(all),
   );
-  code = code.replace(LIST, (_, what: string) => {
+  code = code.replace(LIST, (all: string, what: string) => {
     exported.push(
       pairs(what)
         .map((p) => `${p.as}: ${p.of}`)
         .join(', '),
     );
-    return '';
+    return lines(all);
   });
   code = code.replace(DECLARATION, (_, kind: string, id: string) => {
     exported.push(id);
@@ -90,7 +113,7 @@ function wrap(url: URL, resolve: (specifier: string) => string): string {
   const odd = WHATEVER.exec(code);
   if (odd !== null) throw new Error(`${name(url)}: this cannot be put into one file: ${odd[0]}`);
   code = code.replaceAll('import.meta.url', JSON.stringify(url.href));
-  return `(() => {\n${code}\nreturn { ${exported.filter((e) => e !== '').join(', ')} };\n})()`;
+  return `${code}\nreturn { ${exported.filter((e) => e !== '').join(', ')} };`;
 }
 
 interface Pair {

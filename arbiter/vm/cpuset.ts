@@ -6,7 +6,7 @@
  *
  * Only vCPU threads are put in: Fluxion's own threads are no guests and stay outside.
  */
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { formatCores } from '../control/cores.ts';
 
@@ -22,7 +22,12 @@ export interface Cpuset {
   undo(): void;
 }
 
-const NAME = 'hyperflux';
+/** One group for each daemon: several may run, with cores of their own. */
+const NAME = /^hyperflux-(\d+)$/;
+const groupName = `hyperflux-${process.pid}`;
+/** A group is busy for a moment after its last thread has left or died. */
+const TRIES = 20;
+const PAUSE_MS = 5;
 
 function none(text: string): Cpuset {
   return { isolation: 'none', text, add: () => {}, undo: () => {} };
@@ -50,15 +55,27 @@ function empty(group: string, members: string, parent: string): void {
   } catch {
     // Gone meanwhile.
   }
-  try {
-    rmdirSync(group);
-  } catch {
-    // Left for the next start, which uses it again.
+  for (let tries = 0; tries < TRIES && existsSync(group); tries++) {
+    try {
+      rmdirSync(group);
+    } catch {
+      // Still busy. What is left in the end, the next daemon removes.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+    }
+  }
+}
+
+/** Groups of daemons that are no more. Their threads go to the parent; whoever manages them puts them in again. */
+function sweep(root: string, members: string): void {
+  for (const name of readdirSync(root)) {
+    const pid = NAME.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) empty(join(root, name), members, root);
   }
 }
 
 function version1(root: string, cores: readonly number[]): Cpuset {
-  const group = join(root, NAME);
+  const group = join(root, groupName);
+  sweep(root, 'tasks');
   const prefix = existsSync(join(root, 'cpuset.cpus')) ? 'cpuset.' : '';
   try {
     mkdirSync(group, { recursive: true });
@@ -88,7 +105,8 @@ function version1(root: string, cores: readonly number[]): Cpuset {
 
 /** A threaded group under a plain one: Fluxion's processes stay where they are only if their threads may be split. */
 function version2(root: string, cores: readonly number[]): Cpuset {
-  const group = join(root, NAME);
+  const group = join(root, groupName);
+  sweep(root, 'cgroup.threads');
   try {
     if (!readFileSync(join(root, 'cgroup.subtree_control'), 'utf8').split(/\s+/).includes('cpuset')) {
       writeFileSync(join(root, 'cgroup.subtree_control'), '+cpuset');

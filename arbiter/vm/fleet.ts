@@ -7,7 +7,15 @@ import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs';
 import { closeFd, connectUnix, peerCred } from '../../native/index.ts';
-import { VM_DEAD, VM_EMPTY, VM_LIVE, VM_POISONED, VM_STARTING, W_VCPU_TID } from '../abi/layout.gen.ts';
+import {
+  MAX_VCPUS,
+  VM_DEAD,
+  VM_EMPTY,
+  VM_LIVE,
+  VM_POISONED,
+  VM_STARTING,
+  W_VCPU_TID,
+} from '../abi/layout.gen.ts';
 import { tableVcpuBase } from '../bridge/words.ts';
 import type { DaemonConfig } from '../control/config.ts';
 import type { RunPaths } from '../control/paths.ts';
@@ -240,6 +248,13 @@ export class Fleet {
   private isLive({ slot, generation }: Known): boolean {
     const section = readSection(this.o.shared.table, slot);
     return section.generation === generation && (section.state === VM_LIVE || section.state === VM_POISONED);
+  }
+
+  /** The VMs of an earlier daemon go into this one's cpuset. */
+  confineAll(): void {
+    for (const { slot, state, vcpus } of sections(this.o.shared.table)) {
+      if (state === VM_LIVE) this.confine(slot, Math.min(vcpus, MAX_VCPUS));
+    }
   }
 
   /** Only vCPU threads go into the cpuset: Fluxion's own are no guests. */

@@ -5,6 +5,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ControlClient } from '../../arbiter/control/client.ts';
+import type { StatusInfo } from '../../arbiter/control/protocol.ts';
 import { getAffinity, pinProcess, setAffinity } from '../../native/index.ts';
 import { describeEnv } from '../lib/env.ts';
 import { formatReport } from '../lib/schema.ts';
@@ -197,6 +199,21 @@ function validate({ seconds = SECONDS, seed = SEED }: DemoOptions): void {
   if (!Number.isInteger(seed)) throw new RangeError(`the seed must be an integer, not ${seed}`);
 }
 
+/** A system that runs on this machine goes on, and takes its part of the cores. */
+async function neighbours(): Promise<string[]> {
+  try {
+    const client = await ControlClient.connect();
+    const { vms } = await client.ask<StatusInfo>('status');
+    client.close();
+    return [
+      `A HyperFlux daemon with ${vms.all} VMs runs on this machine; it shares the cores with the demo.`,
+    ];
+  } catch {
+    // None that this user could speak to.
+    return [];
+  }
+}
+
 const SIGNAL_NUMBERS: Readonly<Partial<Record<NodeJS.Signals, number>>> = {
   SIGHUP: 1,
   SIGINT: 2,
@@ -212,7 +229,8 @@ export async function demo(options: DemoOptions = {}): Promise<number> {
     const cores = divideCores(usable);
     const backend = chooseBackend(options.hosted === true);
     live.say(backend.how);
-    const notes: string[] = [];
+    const notes = await neighbours();
+    for (const note of notes) live.say(note);
     const { value: findings, failures } = await withCleanup(async (cleanup, stopped) => {
       const directory = mkdtempSync(join(tmpdir(), 'hyperflux-demo-'));
       const remove = (): void => rmSync(directory, { recursive: true, force: true });

@@ -30,7 +30,7 @@ export interface Counters {
   /** Of those, by a decision of the arbiter; in the others an heir got it because the owner had left. */
   decided: number;
   forced: number;
-  /** Forced parks whose victim the host had descheduled. */
+  /** Counted apart: forced parks whose victim the host had descheduled. */
   forcedDescheduled: number;
 }
 

@@ -113,7 +113,7 @@ function oneTurn(stage: Stage, world: World, result: Agreement): string | undefi
   return compare(stage, world, counts);
 }
 
-const BY_VM = ['vmClass', 'vmMin', 'vmMax', 'vmCores', 'vmWants', 'vmDelay', 'vmFlags'] as const;
+const BY_VM = ['vmClass', 'vmMin', 'vmMax', 'vmCores', 'vmWants', 'vmDelay', 'vmAway', 'vmFlags'] as const;
 const BY_CORE = ['coreVm', 'coreFlags', 'coreAge', 'coreLast', 'coreHeir', 'target', 'why', 'heir'] as const;
 
 function compare(stage: Stage, world: World, [js, c]: number[]): string | undefined {

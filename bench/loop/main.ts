@@ -3,10 +3,12 @@
  * See bench/README.md for what is compared and how.
  */
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { getAffinity } from '../../native/index.ts';
 import { describeEnv } from '../lib/env.ts';
-import { oneFile } from '../lib/onefile.ts';
+import { LOOP_FLAGS } from '../../arbiter/process/flags.ts';
+import { oneFile } from '../../arbiter/process/onefile.ts';
 import { makeProgress, silent, type Progress } from '../lib/progress.ts';
 import { allMet, formatReport, goal, type Goal, type Report, writeReport } from '../lib/schema.ts';
 import { renderReport } from '../lib/table.ts';
@@ -51,6 +53,8 @@ function measure(options: LoopBenchOptions, progress: Progress): Promise<Outcome
   return new Promise((resolve, reject) => {
     const entry = new URL('./worker.ts', import.meta.url);
     const workerData = taskOf(options);
+    // As hyperfluxd starts the arbiter; code that is compiled from now on is compiled by them.
+    for (const flag of LOOP_FLAGS) setFlagsFromString(flag);
     const worker =
       options.modules === true
         ? new Worker(entry, { workerData })

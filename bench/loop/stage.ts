@@ -46,17 +46,14 @@ import {
   vcpuWord,
   vmBase,
 } from '../../arbiter/bridge/words.ts';
-import { affinityBridge } from '../../arbiter/bridge/affinity.ts';
 import { makeGuard } from '../../arbiter/guard/guard.ts';
 import { makeState, N_ACTIVE, type LoopMemory, type LoopState } from '../../arbiter/loop/state.ts';
 import { resetStats, STATS_BYTES, statsOver } from '../../arbiter/loop/stats.ts';
 import { makeTurn, type Turn } from '../../arbiter/loop/turn.ts';
 import { attachVm, detachVm } from '../../arbiter/loop/vms.ts';
-import type { Shadow } from '../../arbiter/loop/warmup.ts';
 import type { Decider } from '../../arbiter/policy/api.ts';
 import { delay, delayParams } from '../../arbiter/policy/builtin/delay.ts';
 import {
-  AffinityBridge,
   calibrateTsc,
   chooseStampShift,
   closeFd,
@@ -65,6 +62,7 @@ import {
   initTable,
   mapShared,
   openTwin,
+  remapShared,
   reserveArena,
   type Arena,
   type Twin,
@@ -92,6 +90,7 @@ export class Stage {
   readonly decider: Decider;
   readonly turn: Turn;
   private readonly pages: Arena;
+  private readonly tablePages: ArrayBuffer;
   private readonly mapped = new Set<number>();
 
   constructor(maxSamples: number) {
@@ -99,10 +98,11 @@ export class Stage {
     this.shift = chooseStampShift(this.khz);
     this.stampsPerUs = this.khz / 1000 / 2 ** this.shift;
     this.pages = reserveArena(MAX_VMS, HOT_BYTES);
-    const fd = createTable('hyperflux-bench');
+    const fd = createTable('hyperflux-bench-shadow');
     const table = mapShared(fd, TABLE_BYTES);
     closeFd(fd);
     initTable(table, this.khz, this.shift);
+    this.tablePages = table;
     this.twin = openTwin(this.pages.buffer, table, this.khz, this.shift, maxSamples);
     this.control = new Int32Array(this.twin.control);
     this.samples = new Uint32Array(this.twin.samples);
@@ -127,21 +127,12 @@ export class Stage {
     this.configure({});
   }
 
-  /** Tables and bridges for the arbiter's warm-up, as its worker makes them. */
-  shadows(): Shadow[] {
-    return [1, 2].map((n) => {
-      const fd = createTable(`hyperflux-bench-shadow-${n}`);
-      const table = mapShared(fd, TABLE_BYTES);
-      closeFd(fd);
-      initTable(table, this.khz, this.shift);
-      return { table: new Int32Array(table), bridge: affinityBridge(AffinityBridge.open(table), null) };
-    });
-  }
-
-  /** After the warm-up, which leaves its shadows behind: the stage's own table and bridge. */
+  /** After the warm-up, as in the arbiter: fresh pages beneath the same table. */
   live(): void {
-    this.mem.table = this.table;
-    this.mem.bridge = this.bridge();
+    const fd = createTable('hyperflux-bench');
+    remapShared(this.tablePages, fd);
+    closeFd(fd);
+    initTable(this.tablePages, this.khz, this.shift);
     this.clear([]);
   }
 

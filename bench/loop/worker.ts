@@ -63,7 +63,7 @@ async function main(task: Task): Promise<Outcome> {
   const stage = new Stage(MAX_SAMPLES);
   const agreement = agree(stage, { worlds: task.agreeWorlds, turns: 100 });
   progress.stage('warming up');
-  warmUpLoop(stage.mem, stage.state, stage.turn, stage.shadows());
+  warmUpLoop(stage.mem, stage.state, stage.turn);
   stage.live();
   warmUp(stage);
   progress.stage('turns');

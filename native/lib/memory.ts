@@ -38,6 +38,12 @@ export function mapShared(
 }
 
 /**
+ * Puts the first pages of a sealed file under a mapping in place of those that are there: in all threads, and for
+ * bridges and releasers over it, too. The buffer stays the same object, so code compiled for it stays good.
+ */
+export const remapShared: (buffer: ArrayBuffer, fd: number) => void = addon.remapShared;
+
+/**
  * The process-wide number of a mapping, to hand to a worker: it makes a buffer over the same pages of it by
  * `wrapShared`. The buffer must be kept until then; after that each has its own hold.
  */

@@ -63,6 +63,7 @@ export interface Addon {
 
   createSealedMemfd: (name: string, bytes: number) => number;
   mapShared: (fd: number, bytes: number, offset: number, expectSealed: boolean) => ArrayBuffer;
+  remapShared: (buffer: ArrayBuffer, fd: number) => void;
   shareId: (buffer: ArrayBuffer) => number;
   wrapShared: (id: number) => ArrayBuffer;
   unmap: (buffer: ArrayBuffer) => void;

@@ -79,10 +79,7 @@ Napi::Value Poll(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), in_flight);
 }
 
-Napi::Value Beat(const Napi::CallbackInfo& info) {
-  flux_bridge_beat(Self<Bridge>(info).raw);
-  return {};
-}
+void Beat(Bridge& bridge) { flux_bridge_beat(bridge.raw); }
 
 Napi::Value Claim(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -169,7 +166,7 @@ Napi::Value Wrap(Napi::Env env, const std::shared_ptr<Bridge>& bridge) {
   Bind<Bridge, SetPage>(result, "setPage", bridge);
   Bind<Bridge, Submit>(result, "submit", bridge);
   Bind<Bridge, Poll>(result, "poll", bridge);
-  Bind<Bridge, Beat>(result, "beat", bridge);
+  BindBare<Bridge, Beat>(result, "beat", bridge);
   Bind<Bridge, StartDeadlines>(result, "startDeadlines", bridge);
   Bind<Bridge, Reap>(result, "reap", bridge);
   return result;

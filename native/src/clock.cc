@@ -154,10 +154,7 @@ struct Clock {
   int shift = 0;
 };
 
-Napi::Value ClockNow(const Napi::CallbackInfo& info) {
-  Store(Self<Clock>(info).words, TscNow());
-  return {};
-}
+void ClockNow(Clock& clock) { Store(clock.words, TscNow()); }
 
 Napi::Value ClockStamp(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<int32_t>(TscNow() >> Self<Clock>(info).shift));
@@ -175,7 +172,7 @@ Napi::Value ClockOpen(const Napi::CallbackInfo& info) {
   clock->shift = static_cast<int>(shift);
   Napi::Object result = Napi::Object::New(env);
   result.Set("buffer", Region::Wrap(env, clock->region));
-  Bind<Clock, ClockNow>(result, "now", clock);
+  BindBare<Clock, ClockNow>(result, "now", clock);
   Bind<Clock, ClockStamp>(result, "stamp", clock);
   return result;
 }

@@ -79,6 +79,30 @@ Napi::Value MapShared(const Napi::CallbackInfo& info) {
   return Region::Wrap(env, Region::Adopt(base, static_cast<size_t>(bytes)));
 }
 
+// Puts other pages under the ArrayBuffers and native users that a region has already. One system call replaces
+// them: whoever reads meanwhile sees the old ones or the new ones.
+Napi::Value RemapShared(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Args args(info);
+  std::shared_ptr<Region> region;
+  int fd;
+  if (!args.Shared(0, "buffer", &region) || !args.Fd(1, "fd", &fd)) return env.Undefined();
+  if (region->slots != 0) {
+    return FailWith(env, EINVAL, "the pages of an arena are exchanged slot by slot: attach and detach");
+  }
+  std::string why;
+  const int err = CheckMappable(fd, 0, region->bytes, true, &why);
+  if (err != 0) return FailWith(env, err, why);
+  constexpr int kAccess = PROT_READ | PROT_WRITE;
+  if (mmap(region->base, region->bytes, kAccess, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) != MAP_FAILED) {
+    return env.Undefined();
+  }
+  const int failed = errno;
+  // The kernel may have removed the old pages before it failed; nobody must find a hole there.
+  mmap(region->base, region->bytes, kAccess, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  return Fail(env, failed, "cannot put other pages under a mapping");
+}
+
 Napi::Value ShareId(const Napi::CallbackInfo& info) {
   std::shared_ptr<Region> region;
   if (!Args(info).Shared(0, "buffer", &region)) return info.Env().Undefined();
@@ -139,6 +163,7 @@ int CheckMappable(int fd, size_t offset, size_t bytes, bool sealed, std::string*
 void InitMapping(Napi::Object exports) {
   Export<CreateSealedMemfd>(exports, "createSealedMemfd");
   Export<MapShared>(exports, "mapShared");
+  Export<RemapShared>(exports, "remapShared");
   Export<ShareId>(exports, "shareId");
   Export<WrapShared>(exports, "wrapShared");
   Export<Unmap>(exports, "unmap");

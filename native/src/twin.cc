@@ -63,10 +63,7 @@ Napi::Value UseLevel(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), ChooseLevel(Self<Twin>(info), name.c_str()));
 }
 
-Napi::Value ClockNow(const Napi::CallbackInfo& info) {
-  StageClock(Self<Twin>(info).state->stage);
-  return {};
-}
+void ClockNow(Twin& twin) { StageClock(twin.state->stage); }
 
 Napi::Value Submit(const Napi::CallbackInfo& info) {
   Twin& twin = Self<Twin>(info);
@@ -82,10 +79,7 @@ Napi::Value Submit(const Napi::CallbackInfo& info) {
 
 Napi::Value Poll(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), 0); }
 
-Napi::Value Beat(const Napi::CallbackInfo& info) {
-  StageBeat(Self<Twin>(info).state->stage);
-  return {};
-}
+void Beat(Twin& twin) { StageBeat(twin.state->stage); }
 
 Napi::Value RunChunk(const Napi::CallbackInfo& info) {
   int64_t n;
@@ -260,10 +254,10 @@ Napi::Value TwinOpen(const Napi::CallbackInfo& info) {
   result.Set("stateBatch", static_cast<double>(offsetof(TwinState, batch)));
   result.Set("fields", Fields(env));
   result.Set("words", Words(env));
-  Bind<Twin, ClockNow>(result, "now", twin);
+  BindBare<Twin, ClockNow>(result, "now", twin);
   Bind<Twin, Submit>(result, "submit", twin);
   Bind<Twin, Poll>(result, "poll", twin);
-  Bind<Twin, Beat>(result, "beat", twin);
+  BindBare<Twin, Beat>(result, "beat", twin);
   Bind<Twin, RunChunk>(result, "chunk", twin);
   Bind<Twin, RunUntilDone>(result, "runUntilDone", twin);
   Bind<Twin, Manage>(result, "manage", twin);

@@ -48,6 +48,7 @@ enum {
   ARRAY(vmCores, FLUX_MAX_VMS)     \
   ARRAY(vmWants, FLUX_MAX_VMS)     \
   ARRAY(vmDelay, FLUX_MAX_VMS)     \
+  ARRAY(vmAway, FLUX_MAX_VMS)      \
   ARRAY(vmFlags, FLUX_MAX_VMS)     \
   ARRAY(coreVm, FLUX_MAX_CORES)    \
   ARRAY(coreFlags, FLUX_MAX_CORES) \

@@ -111,6 +111,10 @@ inline int Serve(TwinState& s, int32_t vm, int right) {
   return 1;
 }
 
+inline int32_t Urgency(const TwinState& s, int32_t vm) {
+  return s.have[vm] == 0 ? s.v.vmAway[vm] : s.v.vmDelay[vm];
+}
+
 inline int Round(TwinState& s) {
   int32_t best[kRights];
   for (int32_t& vm : best)
@@ -121,7 +125,7 @@ inline int Round(TwinState& s) {
     const int right = RightOf(s, vm);
     if (right < 0) continue;
     const int32_t rival = best[right];
-    if (rival == kNoVm || s.v.vmDelay[vm] > s.v.vmDelay[rival]) best[right] = vm;
+    if (rival == kNoVm || Urgency(s, vm) > Urgency(s, rival)) best[right] = vm;
   }
   int served = 0;
   for (int right = kRights - 1; right >= 0; right--)
@@ -138,7 +142,7 @@ inline void Insert(const TwinState& s, Candidates& found, int32_t vm) {
   Candidate* c = found.list;
   const int32_t right = HeirRight(s, vm);
   const auto before = [&](int i) {
-    return right != c[i].right ? right > c[i].right : s.v.vmDelay[vm] > s.v.vmDelay[c[i].slot];
+    return right != c[i].right ? right > c[i].right : Urgency(s, vm) > Urgency(s, c[i].slot);
   };
   int i = found.count;
   if (i == kCandidates) {
@@ -195,7 +199,6 @@ inline void Decide(TwinState& s) {
   for (int32_t k = 0; k < cores; k++) {
     const int32_t vm = s.v.coreVm[k];
     if (vm != kNoVm) s.have[vm] = s.v.vmCores[vm];
-    s.v.why[k] = kWhyNone;
   }
   const int32_t hot = s.v.head[kHeadHot];
   for (int32_t i = 0; i < hot; i++)

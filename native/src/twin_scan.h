@@ -95,6 +95,14 @@ inline int32_t AgeOf(TwinState& s, int32_t slot, int32_t stamp, int32_t now) {
   return kAgeMax;
 }
 
+inline int32_t AwayOf(TwinState& s, int32_t slot, int32_t now) {
+  if (s.v.vmCores[slot] != 0) return 0;
+  const int32_t age = Since(now, s.vm_left[slot]);
+  if (s.vm_left_old[slot] == 0 && age >= 0 && age < kAgeMax) return age;
+  s.vm_left_old[slot] = 1;
+  return kAgeMax;
+}
+
 inline void See(TwinState& s, int32_t i, int32_t now) {
   const int32_t slot = s.d_slot[i];
   const int32_t* vm = s.stage.table + s.d_vm[i];
@@ -121,6 +129,7 @@ inline void See(TwinState& s, int32_t i, int32_t now) {
     oldest.Take(s.vm_timer[slot]);
   }
   s.v.vmDelay[slot] = oldest.has == 0 ? 0 : AgeOf(s, slot, oldest.stamp, now);
+  s.v.vmAway[slot] = AwayOf(s, slot, now);
   int32_t wants = s.vm_busy_cores[slot] + load;
   const int32_t booting = s.v.vmFlags[slot] & kVmBooting;
   if (booting != 0 && wants == 0) wants = 1;
@@ -195,7 +204,10 @@ __attribute__((noinline)) void CoreChanged(TwinState& s, int32_t k, int32_t low,
   const int32_t vm = SlotOfHandle(ComingOwner(low));
   if (vm != s.v.coreVm[k]) {
     if (s.v.coreVm[k] != kNoVm) {
-      s.v.vmCores[s.v.coreVm[k]]--;
+      if (--s.v.vmCores[s.v.coreVm[k]] == 0) {
+        s.vm_left[s.v.coreVm[k]] = now;
+        s.vm_left_old[s.v.coreVm[k]] = 0;
+      }
       Touch(s, s.v.coreVm[k]);
       s.v.coreLast[k] = s.v.coreVm[k];
     }

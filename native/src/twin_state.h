@@ -75,6 +75,8 @@ struct TwinState {
   int32_t vm_aged[FLUX_MAX_VMS];
   int32_t vm_busy_cores[FLUX_MAX_VMS];
   int32_t vm_span[FLUX_MAX_VMS];
+  int32_t vm_left[FLUX_MAX_VMS];
+  int32_t vm_left_old[FLUX_MAX_VMS];
   int32_t reach[FLUX_MAX_VMS];
   int32_t reach_mark[FLUX_MAX_VMS];
 

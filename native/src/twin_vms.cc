@@ -75,7 +75,10 @@ void TwinAttach(TwinState& s, int32_t slot) {
   s.vm_has_timer[slot] = 0;
   s.vm_aged[slot] = 0;
   s.vm_aged_stamp[slot] = 0;
+  s.vm_left[slot] = s.v.head[kHeadNow];
+  s.vm_left_old[slot] = 0;
   s.v.vmFlags[slot] = kVmBooting;
+  s.v.vmAway[slot] = 0;
   s.v.vmDelay[slot] = 0;
   s.v.vmWants[slot] = 0;
   Configure(s, slot);

@@ -48,7 +48,7 @@ const phases = (flux = 500): PhaseResult[] => [
   result('linux-all', 2000, 2000),
   {
     ...result('hyperflux', flux, 900),
-    counters: { moves: 1234, decided: 700, forced: 3, forcedDescheduled: 3 },
+    counters: { moves: 1234, decided: 700, forced: 0, forcedDescheduled: 3 },
   },
 ];
 
@@ -107,7 +107,7 @@ describe('the report', () => {
     const bad = phases();
     bad[3] = {
       ...result('hyperflux', 500, 900, 2),
-      counters: { ...noCounters, forced: 4, forcedDescheduled: 3 },
+      counters: { ...noCounters, forced: 1, forcedDescheduled: 3 },
     };
     bad[1].integrityErrors = 1;
     expect(makeReport(findings({ phases: bad })).goals).toMatchObject([
@@ -150,17 +150,23 @@ describe('the final table', () => {
 describe('the sentence', () => {
   test('compares with every phase', () => {
     expect(interpret(phases())).toBe(
-      'Beside batch, the p99 of serve under HyperFlux was 8.0 times below plain Linux on the same cores, ' +
-        '4.0 times below plain Linux on all cores and 1.3 times that of serve alone, while batch did 90 % of the ' +
+      'Beside batch, the p99 of serve under HyperFlux was 8.0 times lower than under plain Linux on the same cores, ' +
+        '4.0 times lower than under plain Linux on all cores and 1.3 times that of serve alone, while batch did 90 % of the ' +
         "blocks that it did under plain Linux on the same cores and 45 % of the blocks that it did on all cores, the arbiter's included.",
     );
   });
 
   test('does not flatter', () => {
     const worse = interpret(phases(8000));
-    expect(worse).toContain('2.0 times above plain Linux on the same cores');
+    expect(worse).toContain('2.0 times higher than under plain Linux on the same cores');
     expect(worse).toContain('20 times that of serve alone');
-    expect(interpret(phases(4100))).toContain('about equal to plain Linux on the same cores');
+    expect(interpret(phases(4100))).toContain('about the same as under plain Linux on the same cores');
+  });
+
+  test('says when the machine was busy with other things', () => {
+    const busy = phases();
+    busy[1].foreign = 0.42;
+    expect(interpret(busy)).toContain("beside other programs that used up to 42 % of the cores' time,");
   });
 
   test('makes do with what there is', () => {

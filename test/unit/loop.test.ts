@@ -306,6 +306,22 @@ describe('loop: a guest that lies', () => {
   });
 });
 
+test('loop: VMs of one class take turns, whatever one of them says of its delay', () => {
+  const w = new World([1], delay, { quantum_us: 50 });
+  const turns = [0, 0, 0];
+  for (const slot of [0, 1]) w.vm(slot, { vcpus: 1 });
+  // Never boots, so it says nothing of itself at all.
+  w.vm(2, { vcpus: 1, booted: false });
+  for (let i = 0; i < 3000; i++) {
+    w.queue(0, 0, 1, 10_000);
+    w.queue(1, 0, 1, 60);
+    w.run(1);
+    if (w.successor(1) !== 0) w.leave(1);
+    if (w.owner(1) >= 0) turns[w.owner(1)]++;
+  }
+  for (const share of turns) expect(share).toBeGreaterThan(800);
+});
+
 describe('loop: stamps and generations wrap', () => {
   test('a delay that spans the wrap of stamps is a small number', () => {
     const w = new World();

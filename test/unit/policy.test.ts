@@ -29,6 +29,7 @@ interface Vm {
   max?: number;
   wants?: number;
   delay?: number;
+  away?: number;
   flags?: number;
 }
 interface Core {
@@ -60,6 +61,7 @@ function world(vms: Vm[], cores: Core[], params: Record<string, number> = {}) {
     view.vmMax[slot] = vm.max ?? cores.length;
     view.vmWants[slot] = Math.min(vm.wants ?? 0, view.vmMax[slot]);
     view.vmDelay[slot] = vm.delay ?? 0;
+    view.vmAway[slot] = vm.away ?? 0;
     view.vmFlags[slot] = vm.flags ?? 0;
     view.hot[view.head[HEAD_HOT]++] = slot;
   });
@@ -106,11 +108,22 @@ describe('delay: who gets an idle core', () => {
     expect(decide().target).toEqual([1]);
   });
 
-  test('of one class, the longest delay first', () => {
+  test('of VMs that have some, the longest delay first', () => {
     const { decide } = world(
       [
-        { wants: 1, delay: 20 },
-        { wants: 1, delay: 30 },
+        { wants: 2, delay: 20 },
+        { wants: 2, delay: 30 },
+      ],
+      [{ vm: 0 }, { vm: 1 }, {}],
+    );
+    expect(decide().target).toEqual([0, 1, 1]);
+  });
+
+  test('of VMs that have none, the longest without, whatever they say of their delay', () => {
+    const { decide } = world(
+      [
+        { wants: 1, delay: 0x3fffffff, away: 40 },
+        { wants: 1, delay: 0, away: 50 },
       ],
       [{}],
     );
@@ -282,8 +295,8 @@ describe('delay: heirs', () => {
   test('an heir stays if nobody has a better right', () => {
     const { view, decide } = world(
       [
-        { wants: 1, delay: 10 },
-        { wants: 1, delay: 90 },
+        { wants: 1, away: 10 },
+        { wants: 1, away: 90 },
         { lc: true, wants: 1 },
       ],
       [{ vm: 2, age: 1, heir: 0 }],

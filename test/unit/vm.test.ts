@@ -151,6 +151,7 @@ describe('images', () => {
 });
 
 describe('cpuset', () => {
+  const group = `hyperflux-${process.pid}`;
   let root: string;
   beforeEach(() => void (root = mkdtempSync(join(tmpdir(), 'hf-cgroup-'))));
   afterEach(() => rmSync(root, { recursive: true }));
@@ -172,7 +173,7 @@ describe('cpuset', () => {
     writeFileSync(join(v1, 'cpuset.mems'), '0\n');
     const cpuset = makeCpuset([1, 2, 3], root);
     expect(cpuset.isolation).toBe('cpuset');
-    const read = (name: string): string => readFileSync(join(v1, 'hyperflux', name), 'utf8');
+    const read = (name: string): string => readFileSync(join(v1, group, name), 'utf8');
     expect([read('cpuset.cpus'), read('cpuset.mems'), read('cpuset.cpu_exclusive')]).toEqual([
       '1-3',
       '0',
@@ -188,9 +189,19 @@ describe('cpuset', () => {
     const cpuset = makeCpuset([2], root);
     expect(cpuset.isolation).toBe('partition');
     expect(readFileSync(join(root, 'cgroup.subtree_control'), 'utf8')).toBe('+cpuset');
-    expect(readFileSync(join(root, 'hyperflux/cpuset.cpus'), 'utf8')).toBe('2');
+    expect(readFileSync(join(root, group, 'cpuset.cpus'), 'utf8')).toBe('2');
     cpuset.undo();
-    expect(readFileSync(join(root, 'hyperflux/cpuset.cpus.partition'), 'utf8')).toBe('member');
+    expect(readFileSync(join(root, group, 'cpuset.cpus.partition'), 'utf8')).toBe('member');
+  });
+
+  test('what a dead daemon left is cleared away, what a living one has is not', () => {
+    const v1 = join(root, 'cpuset');
+    const [dead, alive, other] = ['hyperflux-4194399', 'hyperflux-1', 'hyperflux-bench-4194399'];
+    for (const name of [dead, alive, other]) mkdirSync(join(v1, name), { recursive: true });
+    writeFileSync(join(v1, 'cpuset.cpus'), '0-3\n');
+    writeFileSync(join(v1, 'cpuset.mems'), '0\n');
+    makeCpuset([1], root);
+    expect([dead, alive, other].map((name) => existsSync(join(v1, name)))).toEqual([false, true, true]);
   });
 
   test('a kernel that refuses is reported, not an error', () => {
@@ -200,7 +211,7 @@ describe('cpuset', () => {
       isolation: 'none',
       text: expect.stringContaining('ENOENT') as string,
     });
-    expect(existsSync(join(root, 'hyperflux'))).toBe(false);
+    expect(existsSync(join(root, group))).toBe(false);
   });
 });
 

@@ -1,17 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { CLASS_LC, TABLE_BYTES } from '../../arbiter/abi/layout.gen.ts';
-import { SimBridge } from '../../arbiter/bridge/sim.ts';
+import { CLASS_LC } from '../../arbiter/abi/layout.gen.ts';
 import { N_ACTIVE, N_CORES, N_IN_FLIGHT, N_STALE } from '../../arbiter/loop/state.ts';
 import { COUNTERS, S_RECORDS } from '../../arbiter/loop/stats.ts';
-import type { Shadow } from '../../arbiter/loop/warmup.ts';
 import { warmUp } from '../../arbiter/loop/warmup.ts';
 import { readRecords } from '../../arbiter/observe/explain.ts';
 import { World } from './world.ts';
-
-const shadow = (): Shadow => {
-  const table = new Int32Array(TABLE_BYTES / 4);
-  return { table, bridge: new SimBridge(table) };
-};
 
 function warm(w: World, rounds: number): void {
   // The clock has to go on: ages and delays decide what the policy does.
@@ -20,13 +13,13 @@ function warm(w: World, rounds: number): void {
     w.time += 700;
     now();
   };
-  warmUp(w.mem, w.state, w.turn, [shadow(), shadow()], { rounds, vms: 11, cores: 5 });
+  warmUp(w.mem, w.state, w.turn, { rounds, vms: 11, cores: 5 });
   (w.mem.clock as { now: () => void }).now = now;
 }
 
 function live(w: World): void {
-  w.mem.table = w.table;
-  w.mem.bridge = w.bridge;
+  // Other pages, as the arbiter's main thread would put there.
+  w.table.fill(0);
   w.bridge.claim(1, 0, w.cores);
   w.turn.cores.manage(w.cores);
 }

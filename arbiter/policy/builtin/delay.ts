@@ -57,14 +57,14 @@ const T_QUANTUM = 2;
 const T_STEP = 3;
 
 function bind(view: View): Decider {
-  const { head, hot, vmClass, vmMin, vmMax, vmCores, vmWants, vmDelay, vmFlags } = view;
+  const { head, hot, vmClass, vmMin, vmMax, vmCores, vmWants, vmDelay, vmAway, vmFlags } = view;
   const { coreVm, coreFlags, coreAge, coreLast, target, why } = view;
   const times = smallArray(4);
   /** Cores of each VM as this turn's decisions would have it. */
   const have = new Int32Array(MAX_VMS);
   /** When the VM last took a core from somebody. */
   const lastTake = new Int32Array(MAX_VMS);
-  /** The VM with the longest delay of each right. */
+  /** The most urgent VM of each right. */
   const best = smallArray(RIGHTS);
   /** Cores that nobody has and nobody was given yet. */
   const idle = smallArray(1);
@@ -78,6 +78,11 @@ function bind(view: View): Decider {
     if (cores === 0) return lc ? RIGHT_LC_STARVED : RIGHT_BE_STARVED;
     if (vmDelay[vm] >= times[T_THRESHOLD]) return lc ? RIGHT_LC_DELAY : RIGHT_BE_DELAY;
     return -1;
+  }
+
+  /** Among VMs of one right: who waits longest. For one without a core the host's own knowledge decides. */
+  function urgency(vm: number): number {
+    return have[vm] === 0 ? vmAway[vm] : vmDelay[vm];
   }
 
   // The loops over cores hold what does not change in locals: V8 does not lift loads out of loops.
@@ -171,22 +176,34 @@ function bind(view: View): Decider {
     return 1;
   }
 
-  /** One pass: the longest delay of each right, served from the highest right down. */
-  function round(): number {
+  /**
+   * One pass: the most urgent of each right, served from the highest right down. Returns whether another pass
+   * could serve anybody.
+   */
+  function round(): boolean {
     for (let right = 0; right < RIGHTS; right++) best[right] = NO_VM;
     const count = head[HEAD_HOT];
+    let claims = 0;
     for (let i = 0; i < count; i++) {
       const vm = hot[i];
       const right = rightOf(vm);
       if (right < 0) continue;
+      claims++;
       const rival = best[right];
-      if (rival === NO_VM || vmDelay[vm] > vmDelay[rival]) best[right] = vm;
+      if (rival === NO_VM || urgency(vm) > urgency(rival)) best[right] = vm;
     }
+    if (claims === 0) return false;
     let served = 0;
+    let free = idle[0];
     for (let right = RIGHTS - 1; right >= 0; right--) {
-      if (best[right] !== NO_VM) served += serve(best[right], right);
+      const vm = best[right];
+      if (vm === NO_VM || serve(vm, right) === 0) continue;
+      served++;
+      // It may have a claim to another core, and whoever lost one to it may have one now.
+      if (idle[0] === free || rightOf(vm) >= 0) claims++;
+      free = idle[0];
     }
-    return served;
+    return served !== 0 && claims > served;
   }
 
   return {
@@ -202,7 +219,7 @@ function bind(view: View): Decider {
       idle[0] = free;
       for (let i = 0; i < count; i++) have[hot[i]] = vmCores[hot[i]];
       for (let n = 0; n < ROUNDS; n++) {
-        if (round() === 0) break;
+        if (!round()) break;
       }
       chooseHeirs();
     },

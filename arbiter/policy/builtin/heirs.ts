@@ -13,7 +13,8 @@ const CANDIDATES = 4;
 
 /** `have`: cores of each VM as this turn's decisions would have it. */
 export function makeHeirs(view: View, have: Int32Array): () => void {
-  const { head, hot, vmClass, vmMin, vmMax, vmWants, vmDelay, vmFlags, coreHeir, target, heir } = view;
+  const { head, hot, vmClass, vmMin, vmMax, vmWants, vmDelay, vmAway, vmFlags, coreHeir, target, heir } =
+    view;
   const slot = smallArray(CANDIDATES);
   const right = smallArray(CANDIDATES);
   const room = smallArray(CANDIDATES);
@@ -24,9 +25,14 @@ export function makeHeirs(view: View, have: Int32Array): () => void {
     return (vmClass[vm] === CLASS_LC ? 4 : 0) + (have[vm] < vmMin[vm] ? 2 : 0) + (have[vm] === 0 ? 1 : 0);
   }
 
+  /** As in delay.ts. */
+  function urgency(vm: number): number {
+    return have[vm] === 0 ? vmAway[vm] : vmDelay[vm];
+  }
+
   function before(vm: number, r: number, i: number): boolean {
     if (r !== right[i]) return r > right[i];
-    return vmDelay[vm] > vmDelay[slot[i]];
+    return urgency(vm) > urgency(slot[i]);
   }
 
   /** Keeps the best few, in order. */

@@ -5,6 +5,7 @@
 //! from the [`InFlight`] marks alone, so a loop that is stuck does not stop it.
 
 use crate::protocol::{self, vcpu_word, CoreWord, Moved, Refused, World};
+use crate::vcpu::end_tenure;
 use crate::{linux, Handle, Table};
 use flux_abi as abi;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -66,7 +67,8 @@ impl InFlight {
 struct Asked {
     core: u32,
     from: Handle,
-    generation: u32,
+    /// The request, by the victim's count.
+    park_req: u32,
     /// When to kick next; `u64::MAX`: leave it to the deadline.
     kick_at: u64,
     /// How long to wait after that kick, doubled each time.
@@ -267,13 +269,12 @@ impl Bridge {
         // A park of this core that has ended without poll() having seen it: forgotten now, or
         // else poll() would later end the mark of the new one.
         self.asked.retain(|asked| asked.core != core);
-        let generation = CoreWord::of(self.table.core(core)).generation;
         if self.asked.len() < abi::MAX_CORES {
             let patience = patience.max(1) * 4;
             self.asked.push(Asked {
                 core,
                 from,
-                generation,
+                park_req,
                 kick_at,
                 patience,
             });
@@ -321,12 +322,17 @@ impl Bridge {
             let Asked {
                 core,
                 from,
-                generation,
+                park_req,
                 kick_at,
                 patience,
             } = self.asked[at];
             let word = CoreWord::of(self.table.core(core));
-            if word.generation != generation || word.owner != from.raw() as u32 {
+            // Not by the core word's generation: it also goes up when the successor dies, and
+            // the owner still has to leave.
+            let owes = word.owner == from.raw() as u32
+                && word.successor != abi::HANDLE_NONE
+                && self.table.park_req(from) == park_req;
+            if !owes {
                 self.in_flight.end(core);
                 self.asked.swap_remove(at);
                 continue;
@@ -359,10 +365,7 @@ impl Bridge {
             // Before the cores are looked at: a claim that comes later fails, one that
             // came earlier is undone by hand_to when it finds DEAD.
             let was = line.word.swap(dead, SeqCst);
-            if protocol::vcpu_state(was) == abi::VCPU_RUNNING {
-                let tenure = linux::tsc().saturating_sub(line.t_granted.load(Relaxed));
-                vm.granted_tsc.fetch_add(tenure, Relaxed);
-            }
+            end_tenure(&self.table, vcpu, was);
             for core in 0..abi::MAX_CORES as u32 {
                 cores += protocol::evict(&*self.table, core, vcpu) as i32;
                 if let Some(line) = self.table.core_line(core) {

@@ -41,6 +41,10 @@ pub fn futex_wake(word: &AtomicU32, count: i32) {
 
 /// Restricts a thread to one core. `false` if it is gone or the core is not allowed to it.
 pub fn set_affinity(tid: u32, core: u32) -> bool {
+    // 0 would be the caller: a vCPU whose thread is not there yet has no affinity to set.
+    if tid == 0 {
+        return false;
+    }
     // SAFETY: an all-zero cpu_set_t is the empty set; CPU_SET stays inside it because
     // core is below MAX_CORES (256) and the set has 1,024 bits.
     unsafe {
@@ -52,6 +56,9 @@ pub fn set_affinity(tid: u32, core: u32) -> bool {
 
 /// Sends the kick. `false` if the thread is gone.
 pub fn kick(pid: u32, tid: u32) -> bool {
+    if pid == 0 || tid == 0 {
+        return false;
+    }
     // SAFETY: tgkill takes numbers only; it checks that the thread belongs to the process.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, kick_signal()) == 0 }
 }

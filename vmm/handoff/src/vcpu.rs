@@ -208,6 +208,7 @@ pub fn poison(table: &Table, me: Handle) {
 /// The lease has ended: every vCPU of the VM goes UNMANAGED, from any state but DEAD,
 /// and is woken. Affinity is the caller's, who knows what it was.
 pub fn unmanage_vm(table: &Table, slot: u32) {
+    let unmanaged = vcpu_word(abi::VCPU_UNMANAGED, abi::CORE_NONE);
     for vcpu in table.vcpus(slot) {
         let line = table.vcpu_line(vcpu);
         let mut word = line.word.load(SeqCst);
@@ -215,19 +216,28 @@ pub fn unmanage_vm(table: &Table, slot: u32) {
             vcpu_state(word),
             abi::VCPU_DEAD | abi::VCPU_NEW | abi::VCPU_UNMANAGED
         ) {
-            match line.word.compare_exchange(
-                word,
-                vcpu_word(abi::VCPU_UNMANAGED, abi::CORE_NONE),
-                SeqCst,
-                SeqCst,
-            ) {
-                Ok(_) => break,
+            match table.vcpu_cas(vcpu, word, unmanaged) {
+                Ok(()) => {
+                    end_tenure(table, vcpu, word);
+                    break;
+                }
                 Err(found) => word = found,
             }
         }
         line.pinned.store(abi::CORE_NONE, SeqCst);
         line.lost_tsc.store(0, Relaxed);
         linux::futex_wake(&line.word, i32::MAX);
+    }
+}
+
+/// Books the tenure of a vCPU that is taken out of `word`'s state from outside: by the end
+/// of the lease or by the reaper. Whoever wins the word books it.
+pub(crate) fn end_tenure(table: &Table, vcpu: Handle, word: u32) {
+    let held = matches!(vcpu_state(word), abi::VCPU_RUNNING | abi::VCPU_CEDING);
+    if held && vcpu_core(word) != abi::CORE_NONE {
+        let since = table.vcpu_line(vcpu).t_granted.load(Relaxed);
+        let tenure = linux::tsc().saturating_sub(since);
+        table.vm_of(vcpu).granted_tsc.fetch_add(tenure, Relaxed);
     }
 }
 

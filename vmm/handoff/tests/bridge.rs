@@ -138,6 +138,28 @@ fn a_dead_vms_cores_go_to_the_heir_and_its_claims_are_void() {
     assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(2)), 0);
 }
 
+/// The successor dies while the owner is asked to leave: the owner still has to, so the
+/// request stays in flight, for the next kick and for the deadline.
+#[test]
+fn a_successor_that_dies_does_not_end_the_owners_request() {
+    let (table, mut bridge) = lab(2);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    bridge.reap(1);
+    assert_eq!(bridge.poll(), 1);
+    assert_ne!(bridge.in_flight().since(CORE), 0);
+    vcpu::leave(&table, handle(0), How::Asked);
+    assert_eq!(bridge.poll(), 0);
+}
+
+#[test]
+fn a_tenure_that_the_lease_ends_is_booked() {
+    let (table, mut bridge) = lab(1);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    vcpu::unmanage_vm(&table, 0);
+    assert_ne!(table.vm(0).unwrap().granted_tsc.load(SeqCst), 0);
+}
+
 extern "C" fn nothing(_signal: i32) {}
 
 /// A vCPU that leaves only by force: it is forced, counted once, and its successor runs.

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { oneFile } from '../../bench/lib/onefile.ts';
+import { oneFile } from '../../arbiter/process/onefile.ts';
 
 describe('oneFile', () => {
   let folder: string;
