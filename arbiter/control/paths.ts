@@ -1,5 +1,5 @@
 /** The run directory and what lies in it. */
-import { mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface RunPaths {
@@ -9,6 +9,8 @@ export interface RunPaths {
   arbiterLock: string;
   vms: string;
   logs: string;
+  /** A VM's own directory: it may remove files there, and only there. */
+  vmDirectory(name: string): string;
   vmSocket(name: string): string;
   log(name: string): string;
 }
@@ -17,6 +19,18 @@ export function runDirectory(env: NodeJS.ProcessEnv = process.env): string {
   if (env.HYPERFLUX_RUN) return env.HYPERFLUX_RUN;
   if (process.getuid?.() === 0) return '/run/hyperflux';
   return join(env.XDG_RUNTIME_DIR || `/tmp/hyperflux-${process.getuid?.() ?? 0}`, 'hyperflux');
+}
+
+/** The socket of a VM, given the directory that all VMs' directories are in. */
+export const socketIn = (vms: string, name: string): string => join(vms, name, 'sock');
+
+/** Names of the VMs that have a socket, alive or not. */
+export function vmNames({ vms }: RunPaths): string[] {
+  try {
+    return readdirSync(vms).filter((name) => existsSync(socketIn(vms, name)));
+  } catch {
+    return [];
+  }
 }
 
 export function runPaths(dir: string = runDirectory()): RunPaths {
@@ -29,12 +43,13 @@ export function runPaths(dir: string = runDirectory()): RunPaths {
     arbiterLock: join(dir, 'arbiter.lock'),
     vms,
     logs,
-    vmSocket: (name) => join(vms, `${name}.sock`),
+    vmDirectory: (name) => join(vms, name),
+    vmSocket: (name) => socketIn(vms, name),
     log: (name) => join(logs, `${name}.log`),
   };
 }
 
-/** Longest path that a Unix socket can have, with room for the VM's name and ".sock". */
+/** Longest path that a Unix socket can have, with room for the VM's name. */
 const SOCKET_PATH_MAX = 107;
 
 /** Makes the directories, readable by this user only. Throws with what to do if they cannot be used. */

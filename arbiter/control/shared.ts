@@ -3,8 +3,7 @@
  * A new daemon looks for those of an earlier one first, with the arbiter that still
  * runs on them or with the VMs that still have them, and only then makes new ones.
  */
-import { fstatSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { fstatSync, readFileSync } from 'node:fs';
 import {
   calibrateTsc,
   checkTable,
@@ -30,7 +29,7 @@ import type { Stats } from '../loop/stats.ts';
 import { S_MAGIC, STATS_BYTES, STATS_MAGIC, statsOver } from '../loop/stats.ts';
 import { attachFluxion } from '../vm/fluxion.ts';
 import type { DaemonConfig } from './config.ts';
-import type { RunPaths } from './paths.ts';
+import { vmNames, type RunPaths } from './paths.ts';
 
 export interface Shared {
   tableFd: number;
@@ -84,14 +83,14 @@ function openTable(path: string): number {
 /** VMs of an earlier daemon: the table that most of them have. Those with a table of their own do not count. */
 function fromVms(paths: RunPaths): Found | undefined {
   const seen = new Map<string, { fd: number; vms: number; name: string }>();
-  for (const file of sockets(paths)) {
+  for (const name of vmNames(paths)) {
     try {
-      const { socket, page, table } = attachFluxion(join(paths.vms, file), 1000);
+      const { socket, page, table } = attachFluxion(paths.vmSocket(name), 1000);
       closeFd(socket);
       closeFd(page);
       const { dev, ino } = fstatSync(table);
       const known = seen.get(`${dev}:${ino}`);
-      if (known === undefined) seen.set(`${dev}:${ino}`, { fd: table, vms: 1, name: file });
+      if (known === undefined) seen.set(`${dev}:${ino}`, { fd: table, vms: 1, name });
       else {
         known.vms++;
         closeFd(table);
@@ -105,14 +104,6 @@ function fromVms(paths: RunPaths): Found | undefined {
   const used = tables.find(({ fd }) => new Int32Array(mapShared(fd, TABLE_BYTES))[W_TABLE_EPOCH] !== 0);
   for (const { fd } of tables) if (fd !== used?.fd) closeFd(fd);
   return used === undefined ? undefined : { tableFd: used.fd, arbiterPid: 0, origin: `VM ${used.name}` };
-}
-
-function sockets(paths: RunPaths): string[] {
-  try {
-    return readdirSync(paths.vms).filter((file) => file.endsWith('.sock'));
-  } catch {
-    return [];
-  }
 }
 
 function fresh(): Found {

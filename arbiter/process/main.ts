@@ -33,6 +33,7 @@ import {
 import { affinityBridge } from '../bridge/affinity.ts';
 import { Adopter } from './adopt.ts';
 import { oneFile } from './onefile.ts';
+import { socketIn } from '../control/paths.ts';
 import type { FromLoop, LoopOptions, ToLoop } from '../loop/messages.ts';
 import { CONTROL_WORD, CONTROL_WORDS } from '../loop/messages.ts';
 import {
@@ -153,7 +154,7 @@ function goLive(warmUpUs: number): void {
     bridge,
     releaser,
     epoch,
-    socketOf: (name) => `${config.sockets}/${name}.sock`,
+    socketOf: (name) => socketIn(config.sockets, name),
     send,
     loads: stats.loads,
     adopted: stats.adopted,

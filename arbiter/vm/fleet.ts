@@ -5,7 +5,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, unlinkSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { closeFd, connectUnix, peerCred } from '../../native/index.ts';
 import {
   MAX_VCPUS,
@@ -18,7 +18,7 @@ import {
 } from '../abi/layout.gen.ts';
 import { tableVcpuBase } from '../bridge/words.ts';
 import type { DaemonConfig } from '../control/config.ts';
-import type { RunPaths } from '../control/paths.ts';
+import { vmNames, type RunPaths } from '../control/paths.ts';
 import type { RunRequest } from '../control/protocol.ts';
 import { ControlError } from '../control/protocol.ts';
 import type { Shared } from '../control/shared.ts';
@@ -79,10 +79,7 @@ export class Fleet {
         .filter(({ state }) => inUse(state))
         .map(({ name }) => name),
     );
-    return readdirSync(this.o.paths.vms)
-      .filter((file) => file.endsWith('.sock'))
-      .map((file) => file.slice(0, -'.sock'.length))
-      .filter((name) => !managed.has(name) && !(this.known.get(name)?.exit ?? ''));
+    return vmNames(this.o.paths).filter((name) => !managed.has(name) && !(this.known.get(name)?.exit ?? ''));
   }
 
   async run(request: RunRequest): Promise<{ slot: number; pid: number; backend: string; managed: boolean }> {
@@ -167,11 +164,13 @@ export class Fleet {
         `there is a VM called ${name} already`,
         `Choose another name, or stop it: hyperflux stop ${name}`,
       );
-    try {
-      unlinkSync(this.o.paths.vmSocket(name));
-    } catch {
-      // There was none.
-    }
+    // What a crash has left goes; the next VM of this name begins with an empty directory.
+    this.clear(name);
+    mkdirSync(this.o.paths.vmDirectory(name), { recursive: true, mode: 0o700 });
+  }
+
+  private clear(name: string): void {
+    rmSync(this.o.paths.vmDirectory(name), { recursive: true, force: true });
   }
 
   private async answers(name: string): Promise<boolean> {
@@ -279,11 +278,7 @@ export class Fleet {
 
   private forget(name: string): void {
     this.known.delete(name);
-    try {
-      unlinkSync(this.o.paths.vmSocket(name));
-    } catch {
-      // Fluxion has done it.
-    }
+    this.clear(name);
   }
 
   private async until(timeoutMs: number, condition: () => boolean): Promise<boolean> {
