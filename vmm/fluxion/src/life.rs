@@ -45,6 +45,8 @@ pub(crate) struct Life<'a, B> {
     /// What `host.settled` was last set to; the line itself is not read back.
     settled: u32,
     grants: u32,
+    /// The kick that this vCPU left its core for is still to be taken.
+    kick_pending: bool,
 }
 
 /// Lives the life of vCPU `id`, on the calling thread, until the VM ends.
@@ -71,6 +73,7 @@ pub fn live<B: Backend>(vm: &Arc<Vm>, id: u32, backend: B) {
         doors,
         settled: 0,
         grants: 0,
+        kick_pending: false,
     };
     // The state that a panic could leave half-changed is this thread's own and is not looked at again.
     if panic::catch_unwind(AssertUnwindSafe(|| life.go())).is_err() {
@@ -109,6 +112,9 @@ impl<B: Backend> Life<'_, B> {
 
     /// From the moment there is a core, or no arbiter, until that changes.
     fn tenure(&mut self) -> Next {
+        if std::mem::take(&mut self.kick_pending) {
+            self.backend.consume_kick();
+        }
         if self.vm.ending() {
             return Next::End;
         }
@@ -254,7 +260,7 @@ impl<B: Backend> Life<'_, B> {
         }
     }
 
-    /// A kick, or something like it. The signal is taken after the hand-over where there is one (a system
+    /// A kick, or something like it. Where there is a hand-over the signal is taken long after it (a system
     /// call less between the two VMs), and otherwise before another look, which then sees whatever that
     /// signal stood for.
     fn interrupted(&mut self, seen: u64) -> Next {
@@ -294,9 +300,10 @@ impl<B: Backend> Life<'_, B> {
     fn kicked(&mut self, seen: u64, how: How, critical: bool) -> Next {
         self.line.t_seen.store(seen, Relaxed);
         park::hold(self, critical);
+        // Taken when the thread runs again, before it looks at the core word: until it sleeps, this thread is
+        // in the way of its successor on the same core.
+        self.kick_pending = true;
         let next = self.leave(how);
-        // A kick for a later grant may be taken along here: the look before the guest is still to come.
-        self.backend.consume_kick();
         self.line.kicks.fetch_add(1, Relaxed);
         self.count(if how == How::Forced {
             Count::Forced

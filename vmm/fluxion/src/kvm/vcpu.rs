@@ -35,8 +35,10 @@ impl KvmVcpu {
             .map_err(KvmError::refused("set the registers"))?;
         // From now on the registers stand in the shared run area after each exit, without a request.
         fd.set_sync_valid_reg(SyncReg::Register);
-        // These for a thief, which needs FS base.
-        fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        // These for a thief, which needs FS base; a vCPU without siblings has none.
+        if siblings.vcpus.len() > 1 {
+            fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        }
         let reentry = registers::general(&guest.layout, id, guest.image.reentry);
         Ok(KvmVcpu {
             fd,
