@@ -81,6 +81,8 @@ fn dormant_vcpus_wait_for_a_core_and_yields_go_to_the_heir() {
         assert_eq!((load(&vm.vcpu(v).grants), load(&page.host(v).grant_gen)), (1, 1));
         assert_eq!(load(&page.host(v).core), lab.core);
         let t = vm.vcpu(v);
+        // The last stamp comes after PARKED: a vCPU can be granted again while its thread is on its way.
+        until("the hand-over to be stamped", || load64(&t.t_handed) != 0);
         let stages = [
             &t.t_granted,
             &t.t_woken,
