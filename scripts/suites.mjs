@@ -47,6 +47,7 @@ export const suites = [
     cwd: 'vmm',
     // Release, as it is built: real guests run in it, and nothing is compiled twice.
     command: [...cargoTest, '--release', '--workspace'],
+    env: { FLUX_STRESS_SECONDS: '60' },
   },
   {
     name: 'loom',

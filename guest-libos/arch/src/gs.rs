@@ -5,7 +5,7 @@
 //! it" in two steps would write to somebody else's. One instruction with a GS prefix cannot be
 //! split: it means the vCPU that executes it.
 //!
-//! The last two reserved words of the half block are the guest's own: they keep the address of
+//! The last two words of the half block are the guest's own: they keep the address of
 //! the vCPU's private data.
 
 use core::arch::asm;

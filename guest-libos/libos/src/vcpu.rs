@@ -164,9 +164,9 @@ impl Local {
 
 /// The uThread that runs on a vCPU, for debuggers and tests: it may be another one by now.
 pub fn current_of(page: Page, vcpu: u32) -> Option<Id> {
-    let words = &page.guest(vcpu).reserved;
-    let word = |i: usize| u64::from(words[i].load(Ordering::Relaxed));
-    let at = (word(12) | word(13) << 32) as *const Local;
+    let guest = page.guest(vcpu);
+    let word = |half: &core::sync::atomic::AtomicU32| u64::from(half.load(Ordering::Relaxed));
+    let at = (word(&guest.private_lo) | word(&guest.private_hi) << 32) as *const Local;
     // SAFETY: null before the vCPU has come to its scheduler, then its private data for good.
     let local = unsafe { at.as_ref()? };
     Some(local.current.load(Ordering::Relaxed)).filter(|id| *id != NOBODY)
