@@ -6,7 +6,7 @@
  */
 export const LOOP_FLAGS: readonly string[] = [
   '--min-inlining-frequency=0.01',
-  '--max-inlined-bytecode-size=1000',
-  '--max-inlined-bytecode-size-cumulative=8000',
-  '--max-inlined-bytecode-size-absolute=20000',
+  '--max-inlined-bytecode-size=2000',
+  '--max-inlined-bytecode-size-cumulative=20000',
+  '--max-inlined-bytecode-size-absolute=30000',
 ];

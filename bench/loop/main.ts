@@ -14,7 +14,8 @@ import { allMet, formatReport, goal, type Goal, type Report, writeReport } from 
 import { renderReport } from '../lib/table.ts';
 import { memoryName } from './memory.ts';
 import { turnName } from './turns.ts';
-import type { FromWorker, Outcome, Task } from './worker.ts';
+import type { Agreement } from './agree.ts';
+import type { FromWorker, Outcome, Results, Task } from './worker.ts';
 import { KINDS, SIZES } from './worlds.ts';
 
 export interface LoopBenchOptions {
@@ -33,10 +34,11 @@ export interface LoopBenchOptions {
 /** How many times C a turn may take. */
 const RATIO = 2;
 
-function taskOf(options: LoopBenchOptions): Task {
+function taskOf(what: Task['what'], options: LoopBenchOptions): Task {
   const cores = getAffinity(0);
   const quick = options.quick === true;
   return {
+    what,
     core: cores[cores.length - 1],
     signalCore: cores.length > 1 ? cores[0] : null,
     turnRounds: quick ? 4 : 24,
@@ -48,11 +50,15 @@ function taskOf(options: LoopBenchOptions): Task {
   };
 }
 
-/** The worker's outcome; rejects if it fails or ends without one. */
-function measure(options: LoopBenchOptions, progress: Progress): Promise<Outcome> {
+/** What a worker comes to with this task; rejects if it fails or ends without. */
+function run<W extends Task['what']>(
+  what: W,
+  options: LoopBenchOptions,
+  progress: Progress,
+): Promise<Results[W]> {
   return new Promise((resolve, reject) => {
     const entry = new URL('./worker.ts', import.meta.url);
-    const workerData = taskOf(options);
+    const workerData = taskOf(what, options);
     // As hyperfluxd starts the arbiter; code that is compiled from now on is compiled by them.
     for (const flag of LOOP_FLAGS) setFlagsFromString(flag);
     const worker =
@@ -62,16 +68,15 @@ function measure(options: LoopBenchOptions, progress: Progress): Promise<Outcome
     worker.on('message', (message: FromWorker) => {
       if (message.op === 'stage') progress.stage(message.name);
       else if (message.op === 'step') progress.step(message.done, message.total, message.detail);
-      else resolve(message.outcome);
+      else resolve(message.result as Results[W]);
     });
     worker.on('error', reject);
     worker.on('exit', (code) => reject(new Error(`the measuring thread ended early, with code ${code}`)));
   });
 }
 
-function goalsOf(outcome: Outcome): Goal[] {
+function goalsOf(agreement: Agreement, { turns, memory }: Outcome): Goal[] {
   const goals: Goal[] = [];
-  const { agreement, turns, memory } = outcome;
   const wrong = agreement.difference === undefined ? 0 : 1;
   goals.push(
     goal(
@@ -106,9 +111,11 @@ function goalsOf(outcome: Outcome): Goal[] {
 export async function bench(options: LoopBenchOptions = {}): Promise<number> {
   const env = describeEnv('loop only, no guests');
   const progress = options.quiet === true ? silent : makeProgress();
+  let agreement: Agreement;
   let outcome: Outcome;
   try {
-    outcome = await measure(options, progress);
+    agreement = await run('agree', options, progress);
+    outcome = await run('measure', options, progress);
   } finally {
     progress.end();
   }
@@ -122,7 +129,7 @@ export async function bench(options: LoopBenchOptions = {}): Promise<number> {
       quick: options.quick === true,
     },
     rows: [...outcome.turns.rows, ...outcome.signal, ...outcome.memory.rows],
-    goals: goalsOf(outcome),
+    goals: goalsOf(agreement, outcome),
   };
   if (options.out !== undefined) writeReport(options.out, report);
   process.stdout.write(options.json === true ? formatReport(report) : renderReport(report));

@@ -1,6 +1,8 @@
 /**
  * The thread in which both loops are measured. Like the arbiter's own worker it is
- * pinned, and it goes through the arbiter's warm-up first.
+ * pinned, and goes through the arbiter's warm-up and nothing else first: the hostile
+ * worlds in which the loops are compared leave their mark on what V8 compiles, so
+ * they have another thread, which is this file, too.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { warmUp as warmUpLoop } from '../../arbiter/loop/warmup.ts';
@@ -14,6 +16,7 @@ import { Stage } from './stage.ts';
 import { measureTurns, warmUp, type TurnFigures } from './turns.ts';
 
 export interface Task {
+  what: 'agree' | 'measure';
   /** Where the loops run. */
   core: number;
   /** Where flags are raised; null: there is no second core. */
@@ -29,16 +32,21 @@ export interface Task {
 export interface Outcome {
   level: string;
   compiler: string;
-  agreement: Agreement;
   turns: TurnFigures;
   memory: MemoryFigures;
   signal: Row[];
 }
 
+/** What each task comes to. */
+export interface Results {
+  agree: Agreement;
+  measure: Outcome;
+}
+
 export type FromWorker =
   | { op: 'stage'; name: string }
   | { op: 'step'; done: number; total: number; detail: string }
-  | { op: 'outcome'; outcome: Outcome };
+  | { op: 'result'; result: Results[Task['what']] };
 
 /** More than any row notes between two readings. */
 const MAX_SAMPLES = 1 << 16;
@@ -57,12 +65,9 @@ const progress: Progress = {
   end() {},
 };
 
-async function main(task: Task): Promise<Outcome> {
-  pinThread(task.core);
-  progress.stage('comparing decisions');
-  const stage = new Stage(MAX_SAMPLES);
-  const agreement = agree(stage, { worlds: task.agreeWorlds, turns: 100 });
+async function measure(task: Task): Promise<Outcome> {
   progress.stage('warming up');
+  const stage = new Stage(MAX_SAMPLES);
   warmUpLoop(stage.mem, stage.state, stage.turn);
   stage.live();
   warmUp(stage);
@@ -79,7 +84,14 @@ async function main(task: Task): Promise<Outcome> {
           { core: task.signalCore, rounds: task.signalRounds, events: task.signalEvents },
           progress,
         );
-  return { level: stage.twin.level, compiler: stage.twin.compiler, agreement, turns, memory, signal };
+  return { level: stage.twin.level, compiler: stage.twin.compiler, turns, memory, signal };
 }
 
-void main(workerData as Task).then((outcome) => say({ op: 'outcome', outcome }));
+const task = workerData as Task;
+pinThread(task.core);
+if (task.what === 'agree') {
+  progress.stage('comparing decisions');
+  say({ op: 'result', result: agree(new Stage(1), { worlds: task.agreeWorlds, turns: 100 }) });
+} else {
+  void measure(task).then((outcome) => say({ op: 'result', result: outcome }));
+}

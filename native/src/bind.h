@@ -53,26 +53,44 @@ T& Self(const Napi::CallbackInfo& info) {
   return **static_cast<std::shared_ptr<T>*>(info.Data());
 }
 
-// The same for what the loop calls in each turn, without arguments and without a result. Napi::CallbackInfo
-// would collect arguments that are not there, which costs a fifth of such a call.
-template <typename T, void (*Fn)(T&)>
-void BindBare(Napi::Object target, const char* name, const std::shared_ptr<T>& self) {
+// target[name] = call, whose data is a std::shared_ptr<T>.
+template <typename T>
+void BindCall(Napi::Object target, const char* name, const std::shared_ptr<T>& self, napi_callback call) {
   const napi_env env = target.Env();
   auto* hold = new std::shared_ptr<T>(self);
+  napi_value function;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, hold, &function) != napi_ok) {
+    delete hold;
+    return;
+  }
+  Napi::Function(env, function).AddFinalizer([](Napi::Env, std::shared_ptr<T>* held) { delete held; }, hold);
+  target.Set(name, function);
+}
+
+// As Bind, for what the loop calls in each turn: at most one argument, undefined if there is none. An object
+// Napi::CallbackInfo would make room for more of them, which costs a fifth of such a call.
+template <typename T, napi_value (*Fn)(napi_env, T&, napi_value)>
+void BindFast(Napi::Object target, const char* name, const std::shared_ptr<T>& self) {
+  const napi_callback call = [](napi_env inner, napi_callback_info info) -> napi_value {
+    size_t count = 1;
+    napi_value argument = nullptr;
+    void* data = nullptr;
+    napi_get_cb_info(inner, info, &count, &argument, nullptr, &data);
+    return Fn(inner, **static_cast<std::shared_ptr<T>*>(data), argument);
+  };
+  BindCall(target, name, self, call);
+}
+
+// And for those without argument and result.
+template <typename T, void (*Fn)(T&)>
+void BindBare(Napi::Object target, const char* name, const std::shared_ptr<T>& self) {
   const napi_callback call = [](napi_env inner, napi_callback_info info) -> napi_value {
     void* data = nullptr;
     napi_get_cb_info(inner, info, nullptr, nullptr, nullptr, &data);
     Fn(**static_cast<std::shared_ptr<T>*>(data));
     return nullptr;
   };
-  napi_value function;
-  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, call, hold, &function) != napi_ok) {
-    delete hold;
-    return;
-  }
-  Napi::Function(env, function)
-      .AddFinalizer([](Napi::Env, std::shared_ptr<T>* held) { delete held; }, hold);
-  target.Set(name, function);
+  BindCall(target, name, self, call);
 }
 
 // Sets target[name] to a plain function.

@@ -56,27 +56,31 @@ Shelf<Bridge>& shelf() {
   return *the;
 }
 
-Napi::Value Submit(const Napi::CallbackInfo& info) {
-  Bridge& bridge = Self<Bridge>(info);
+napi_value Result(napi_env env, int32_t value) {
+  napi_value result = nullptr;
+  napi_create_int32(env, value, &result);
+  return result;
+}
+
+napi_value Submit(napi_env env, Bridge& bridge, napi_value argument) {
   int32_t count = -1;
-  if (napi_get_value_int32(info.Env(), info[0], &count) != napi_ok || count < 0 ||
+  if (napi_get_value_int32(env, argument, &count) != napi_ok || count < 0 ||
       static_cast<uint32_t>(count) > bridge.capacity) {
-    FailRange(info.Env(), "count must be 0 to " + std::to_string(bridge.capacity) + ", the batch's capacity");
-    return {};
+    FailRange(env, "count must be 0 to " + std::to_string(bridge.capacity) + ", the batch's capacity");
+    return nullptr;
   }
   bridge.turnstile.lock();
   const int32_t failed =
       flux_bridge_submit(bridge.raw, static_cast<int32_t*>(bridge.batch->base), static_cast<uint32_t>(count));
   bridge.turnstile.unlock();
-  return Napi::Number::New(info.Env(), failed);
+  return Result(env, failed);
 }
 
-Napi::Value Poll(const Napi::CallbackInfo& info) {
-  Bridge& bridge = Self<Bridge>(info);
+napi_value Poll(napi_env env, Bridge& bridge, napi_value) {
   bridge.turnstile.lock();
   const int32_t in_flight = flux_bridge_poll(bridge.raw);
   bridge.turnstile.unlock();
-  return Napi::Number::New(info.Env(), in_flight);
+  return Result(env, in_flight);
 }
 
 void Beat(Bridge& bridge) { flux_bridge_beat(bridge.raw); }
@@ -164,8 +168,8 @@ Napi::Value Wrap(Napi::Env env, const std::shared_ptr<Bridge>& bridge) {
   Bind<Bridge, Claim>(result, "claim", bridge);
   Bind<Bridge, Release>(result, "release", bridge);
   Bind<Bridge, SetPage>(result, "setPage", bridge);
-  Bind<Bridge, Submit>(result, "submit", bridge);
-  Bind<Bridge, Poll>(result, "poll", bridge);
+  BindFast<Bridge, Submit>(result, "submit", bridge);
+  BindFast<Bridge, Poll>(result, "poll", bridge);
   BindBare<Bridge, Beat>(result, "beat", bridge);
   Bind<Bridge, StartDeadlines>(result, "startDeadlines", bridge);
   Bind<Bridge, Reap>(result, "reap", bridge);

@@ -79,8 +79,8 @@ Napi::Value MapShared(const Napi::CallbackInfo& info) {
   return Region::Wrap(env, Region::Adopt(base, static_cast<size_t>(bytes)));
 }
 
-// Puts other pages under the ArrayBuffers and native users that a region has already. One system call replaces
-// them: whoever reads meanwhile sees the old ones or the new ones.
+// Puts other pages under the ArrayBuffers and native users that a region has already. One system call
+// replaces them: whoever reads meanwhile sees the old ones or the new ones.
 Napi::Value RemapShared(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Args args(info);
@@ -94,7 +94,8 @@ Napi::Value RemapShared(const Napi::CallbackInfo& info) {
   const int err = CheckMappable(fd, 0, region->bytes, true, &why);
   if (err != 0) return FailWith(env, err, why);
   constexpr int kAccess = PROT_READ | PROT_WRITE;
-  if (mmap(region->base, region->bytes, kAccess, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) != MAP_FAILED) {
+  if (mmap(region->base, region->bytes, kAccess, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0) !=
+      MAP_FAILED) {
     return env.Undefined();
   }
   const int failed = errno;

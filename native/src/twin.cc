@@ -65,19 +65,22 @@ Napi::Value UseLevel(const Napi::CallbackInfo& info) {
 
 void ClockNow(Twin& twin) { StageClock(twin.state->stage); }
 
-Napi::Value Submit(const Napi::CallbackInfo& info) {
-  Twin& twin = Self<Twin>(info);
-  int32_t count = 0;
-  napi_get_value_int32(info.Env(), info[0], &count);
-  if (count < 0 || count > kBatchCommands) {
-    FailRange(info.Env(), "count must be 0 to " + std::to_string(kBatchCommands) + ", the batch's capacity");
-    return {};
-  }
-  return Napi::Number::New(info.Env(),
-                           StageSubmit(twin.state->stage, static_cast<int32_t*>(twin.batch->base), count));
+napi_value Result(napi_env env, int32_t value) {
+  napi_value result = nullptr;
+  napi_create_int32(env, value, &result);
+  return result;
 }
 
-Napi::Value Poll(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), 0); }
+napi_value Submit(napi_env env, Twin& twin, napi_value argument) {
+  int32_t count = -1;
+  if (napi_get_value_int32(env, argument, &count) != napi_ok || count < 0 || count > kBatchCommands) {
+    FailRange(env, "count must be 0 to " + std::to_string(kBatchCommands) + ", the batch's capacity");
+    return nullptr;
+  }
+  return Result(env, StageSubmit(twin.state->stage, static_cast<int32_t*>(twin.batch->base), count));
+}
+
+napi_value Poll(napi_env env, Twin&, napi_value) { return Result(env, 0); }
 
 void Beat(Twin& twin) { StageBeat(twin.state->stage); }
 
@@ -255,8 +258,8 @@ Napi::Value TwinOpen(const Napi::CallbackInfo& info) {
   result.Set("fields", Fields(env));
   result.Set("words", Words(env));
   BindBare<Twin, ClockNow>(result, "now", twin);
-  Bind<Twin, Submit>(result, "submit", twin);
-  Bind<Twin, Poll>(result, "poll", twin);
+  BindFast<Twin, Submit>(result, "submit", twin);
+  BindFast<Twin, Poll>(result, "poll", twin);
   BindBare<Twin, Beat>(result, "beat", twin);
   Bind<Twin, RunChunk>(result, "chunk", twin);
   Bind<Twin, RunUntilDone>(result, "runUntilDone", twin);

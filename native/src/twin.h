@@ -63,8 +63,13 @@ enum {
   ARRAY(allowed, FLUX_MAX_CORES)   \
   ARRAY(edits, FLUX_MAX_CORES)
 
+// Arrays of a power of two one behind the other would have all their elements of one VM in the same set of
+// the first-level cache, and the CPU would take a store to one for a store to all. So each begins a line
+// later.
+constexpr size_t kStagger = 16;
+
 struct TwinView {
-#define FIELD(name, count) int32_t name[count];
+#define FIELD(name, count) int32_t name[(count) + kStagger];
   TWIN_VIEW(FIELD)
 #undef FIELD
 };

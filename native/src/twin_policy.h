@@ -35,6 +35,7 @@ inline int RightOf(const TwinState& s, int32_t vm) {
 }
 
 inline int32_t IdleCore(const TwinState& s, int32_t vm) {
+  if (s.idle == 0) return -1;
   int32_t found = -1;
   const int32_t cores = s.v.head[kHeadCores];
   for (int32_t k = 0; k < cores; k++) {
@@ -79,7 +80,11 @@ inline int32_t CoreToTake(const TwinState& s, int32_t vm, int right) {
 
 inline void Give(TwinState& s, int32_t vm, int32_t k, int32_t reason) {
   const int32_t victim = s.v.target[k];
-  if (victim != kNoVm) s.have[victim]--;
+  if (victim == kNoVm) {
+    s.idle--;
+  } else {
+    s.have[victim]--;
+  }
   s.have[vm]++;
   s.v.target[k] = vm;
   s.v.why[k] = reason;
@@ -115,22 +120,33 @@ inline int32_t Urgency(const TwinState& s, int32_t vm) {
   return s.have[vm] == 0 ? s.v.vmAway[vm] : s.v.vmDelay[vm];
 }
 
-inline int Round(TwinState& s) {
+// Returns whether another round could serve anybody.
+inline bool Round(TwinState& s) {
   int32_t best[kRights];
   for (int32_t& vm : best)
     vm = kNoVm;
   const int32_t count = s.v.head[kHeadHot];
+  int claims = 0;
   for (int32_t i = 0; i < count; i++) {
     const int32_t vm = s.v.hot[i];
     const int right = RightOf(s, vm);
     if (right < 0) continue;
+    claims++;
     const int32_t rival = best[right];
     if (rival == kNoVm || Urgency(s, vm) > Urgency(s, rival)) best[right] = vm;
   }
+  if (claims == 0) return false;
   int served = 0;
-  for (int right = kRights - 1; right >= 0; right--)
-    if (best[right] != kNoVm) served += Serve(s, best[right], right);
-  return served;
+  int32_t free = s.idle;
+  for (int right = kRights - 1; right >= 0; right--) {
+    const int32_t vm = best[right];
+    if (vm == kNoVm || Serve(s, vm, right) == 0) continue;
+    served++;
+    // It may have a claim to another core, and whoever lost one to it may have one now.
+    if (s.idle == free || RightOf(s, vm) >= 0) claims++;
+    free = s.idle;
+  }
+  return served != 0 && claims > served;
 }
 
 inline int32_t HeirRight(const TwinState& s, int32_t vm) {
@@ -196,15 +212,20 @@ inline void ChooseHeirs(TwinState& s) {
 
 inline void Decide(TwinState& s) {
   const int32_t cores = s.v.head[kHeadCores];
+  s.idle = 0;
   for (int32_t k = 0; k < cores; k++) {
     const int32_t vm = s.v.coreVm[k];
-    if (vm != kNoVm) s.have[vm] = s.v.vmCores[vm];
+    if (vm != kNoVm) {
+      s.have[vm] = s.v.vmCores[vm];
+    } else {
+      s.idle += s.v.target[k] == kNoVm && (s.v.coreFlags[k] & kCoreMoving) == 0;
+    }
   }
   const int32_t hot = s.v.head[kHeadHot];
   for (int32_t i = 0; i < hot; i++)
     s.have[s.v.hot[i]] = s.v.vmCores[s.v.hot[i]];
   for (int n = 0; n < kRounds; n++)
-    if (Round(s) == 0) break;
+    if (!Round(s)) break;
   ChooseHeirs(s);
 }
 

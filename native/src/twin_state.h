@@ -56,41 +56,41 @@ struct TwinState {
   TwinView v;
 
   // The dense list of active VMs.
-  int32_t d_slot[FLUX_MAX_VMS];
-  int32_t d_summary[FLUX_MAX_VMS];
-  int32_t d_vm[FLUX_MAX_VMS];
-  int32_t d_seq[FLUX_MAX_VMS];
-  int32_t d_busy[FLUX_MAX_VMS];
+  int32_t d_slot[FLUX_MAX_VMS + kStagger];
+  int32_t d_summary[FLUX_MAX_VMS + kStagger];
+  int32_t d_vm[FLUX_MAX_VMS + kStagger];
+  int32_t d_seq[FLUX_MAX_VMS + kStagger];
+  int32_t d_busy[FLUX_MAX_VMS + kStagger];
 
   // By slot.
-  int32_t dense[FLUX_MAX_VMS];
-  int32_t vm_vcpus[FLUX_MAX_VMS];
-  int32_t vm_load[FLUX_MAX_VMS];
-  int32_t vm_held[FLUX_MAX_VMS];
-  int32_t vm_has_oldest[FLUX_MAX_VMS];
-  int32_t vm_oldest[FLUX_MAX_VMS];
-  int32_t vm_has_timer[FLUX_MAX_VMS];
-  int32_t vm_timer[FLUX_MAX_VMS];
-  int32_t vm_aged_stamp[FLUX_MAX_VMS];
-  int32_t vm_aged[FLUX_MAX_VMS];
-  int32_t vm_busy_cores[FLUX_MAX_VMS];
-  int32_t vm_span[FLUX_MAX_VMS];
-  int32_t vm_left[FLUX_MAX_VMS];
-  int32_t vm_left_old[FLUX_MAX_VMS];
-  int32_t reach[FLUX_MAX_VMS];
-  int32_t reach_mark[FLUX_MAX_VMS];
+  int32_t dense[FLUX_MAX_VMS + kStagger];
+  int32_t vm_vcpus[FLUX_MAX_VMS + kStagger];
+  int32_t vm_load[FLUX_MAX_VMS + kStagger];
+  int32_t vm_held[FLUX_MAX_VMS + kStagger];
+  int32_t vm_has_oldest[FLUX_MAX_VMS + kStagger];
+  int32_t vm_oldest[FLUX_MAX_VMS + kStagger];
+  int32_t vm_has_timer[FLUX_MAX_VMS + kStagger];
+  int32_t vm_timer[FLUX_MAX_VMS + kStagger];
+  int32_t vm_aged_stamp[FLUX_MAX_VMS + kStagger];
+  int32_t vm_aged[FLUX_MAX_VMS + kStagger];
+  int32_t vm_busy_cores[FLUX_MAX_VMS + kStagger];
+  int32_t vm_span[FLUX_MAX_VMS + kStagger];
+  int32_t vm_left[FLUX_MAX_VMS + kStagger];
+  int32_t vm_left_old[FLUX_MAX_VMS + kStagger];
+  int32_t reach[FLUX_MAX_VMS + kStagger];
+  int32_t reach_mark[FLUX_MAX_VMS + kStagger];
 
   // By core index.
-  int32_t core_id[FLUX_MAX_CORES];
-  int32_t core_at[FLUX_MAX_CORES];
-  int32_t core_low[FLUX_MAX_CORES];
-  int32_t core_gen[FLUX_MAX_CORES];
-  int32_t core_since[FLUX_MAX_CORES];
-  int32_t core_old[FLUX_MAX_CORES];
-  int32_t core_guest[FLUX_MAX_CORES];
-  int32_t core_owner[FLUX_MAX_CORES];
-  int32_t core_busy[FLUX_MAX_CORES];
-  int32_t core_noted[FLUX_MAX_CORES];
+  int32_t core_id[FLUX_MAX_CORES + kStagger];
+  int32_t core_at[FLUX_MAX_CORES + kStagger];
+  int32_t core_low[FLUX_MAX_CORES + kStagger];
+  int32_t core_gen[FLUX_MAX_CORES + kStagger];
+  int32_t core_since[FLUX_MAX_CORES + kStagger];
+  int32_t core_old[FLUX_MAX_CORES + kStagger];
+  int32_t core_guest[FLUX_MAX_CORES + kStagger];
+  int32_t core_owner[FLUX_MAX_CORES + kStagger];
+  int32_t core_busy[FLUX_MAX_CORES + kStagger];
+  int32_t core_noted[FLUX_MAX_CORES + kStagger];
 
   // By handle.
   int32_t taken[kHandles + 1];
@@ -108,9 +108,10 @@ struct TwinState {
 
   // The policy and the guard.
   int32_t times[4];
-  int32_t have[FLUX_MAX_VMS];
-  int32_t last_take[FLUX_MAX_VMS];
-  int32_t count[FLUX_MAX_VMS];
+  int32_t idle;  // cores that nobody has and nobody was given yet
+  int32_t have[FLUX_MAX_VMS + kStagger];
+  int32_t last_take[FLUX_MAX_VMS + kStagger];
+  int32_t count[FLUX_MAX_VMS + kStagger];
 
   struct {
     uint64_t turns, decisions, commands, grants, moves, parks, heirs, edits, core_events;
