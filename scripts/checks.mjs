@@ -25,15 +25,12 @@ const cxxSources = cxxFiles.filter((path) => path.endsWith('.cc'));
 const abiHeaders = listFiles(['abi']).filter((path) => /^abi\/[^/]+\.h$/.test(path));
 // -isystem: what is wrong in other people's headers is not reported.
 const cxxFlags = [
-  '-std=c++20',
-  '-Iabi',
-  '-Inative',
-  '-isystem',
-  'node_modules/node-addon-api',
-  '-isystem',
-  'node_modules/node-api-headers/include',
-  '-DNAPI_VERSION=9',
-  '-DNAPI_CPP_EXCEPTIONS',
+  // As native/build.mjs compiles.
+  ...['-std=c++17', '-fno-exceptions', '-fno-rtti', '-D_GNU_SOURCE'],
+  ...['-DNAPI_VERSION=9', '-DNODE_ADDON_API_DISABLE_CPP_EXCEPTIONS', '-DNODE_ADDON_API_DISABLE_DEPRECATED'],
+  ...['-DNODE_GYP_MODULE_NAME=hyperflux', '-DBUILDING_NODE_EXTENSION'],
+  ...['-Iabi', '-Ivmm/handoff-ffi/include', '-Inative/build'],
+  ...['-isystem', 'node_modules/node-addon-api', '-isystem', 'node_modules/node-api-headers/include'],
 ];
 
 /** @type {Check[]} */

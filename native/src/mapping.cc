@@ -99,8 +99,9 @@ Napi::Value RemapShared(const Napi::CallbackInfo& info) {
     return env.Undefined();
   }
   const int failed = errno;
-  // The kernel may have removed the old pages before it failed; nobody must find a hole there.
-  mmap(region->base, region->bytes, kAccess, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  // The kernel may have removed the old pages before it failed; nobody must find a hole there. If this fails
+  // as well there is nothing left to try, and the caller is told of the first failure.
+  (void)mmap(region->base, region->bytes, kAccess, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
   return Fail(env, failed, "cannot put other pages under a mapping");
 }
 
