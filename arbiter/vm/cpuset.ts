@@ -65,8 +65,8 @@ function empty(group: string, members: string, parent: string): void {
   }
 }
 
-/** Groups of daemons that are no more. Their threads go to the parent; whoever manages them puts them in again. */
-function sweep(root: string, members: string): void {
+/** Removes the groups of processes that are no more. Their threads go to the parent; whoever manages them puts them in again. */
+export function sweep(root: string, members: string): void {
   for (const name of readdirSync(root)) {
     const pid = NAME.exec(name)?.[1];
     if (pid !== undefined && !existsSync(`/proc/${pid}`)) empty(join(root, name), members, root);

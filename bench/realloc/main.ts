@@ -40,7 +40,9 @@ import { moveRow, STAMPS, yieldRow } from './managed.ts';
 import { Rig, type RigVm } from '../lib/rig.ts';
 import type { Measured } from './row.ts';
 import { stranded } from './strand.ts';
-import { affinityRow, cpusetRow, freeze, freezerRow, stopRow, wakeRows, type Undoable } from './unsafe.ts';
+import { cpusetRow, freezerRow, type Undoable } from './cgroups.ts';
+import { affinityRow, freeze, stopRow } from './swap.ts';
+import { wakeRows } from './wake.ts';
 
 export interface Options {
   json?: boolean;
