@@ -114,7 +114,7 @@ _Static_assert(sizeof(struct flux_table) == 128, "table header");
 struct flux_core {
 	uint64_t word; /* owner, successor, generation: see above */
 	uint32_t heir; /* arbiter: who gets the core if its owner leaves with no successor */
-	uint32_t switches; /* hand-overs, by whoever made them */
+	uint32_t switches; /* grants of this core, by whoever delivered them */
 	uint64_t since_tsc; /* when the present owner got it */
 	uint32_t yields;
 	uint32_t forced;

@@ -558,7 +558,7 @@ export const SIZE_CORE = 128;
 export const OFF_CORE_WORD = 0;
 /** arbiter: who gets the core if its owner leaves with no successor */
 export const OFF_CORE_HEIR = 8;
-/** hand-overs, by whoever made them */
+/** grants of this core, by whoever delivered them */
 export const OFF_CORE_SWITCHES = 12;
 /** when the present owner got it */
 export const OFF_CORE_SINCE_TSC = 16;
@@ -570,7 +570,7 @@ export const W_CORE_WORD_LO = 0;
 export const W_CORE_WORD_HI = 1;
 /** arbiter: who gets the core if its owner leaves with no successor */
 export const W_CORE_HEIR = 2;
-/** hand-overs, by whoever made them */
+/** grants of this core, by whoever delivered them */
 export const W_CORE_SWITCHES = 3;
 /** when the present owner got it */
 export const W_CORE_SINCE_TSC_LO = 4;

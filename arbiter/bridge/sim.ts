@@ -172,7 +172,7 @@ export class SimBridge implements Bridge {
 
   private setCore(core: number, owner: number, successor: number): void {
     const at = coreBase(core);
-    if (ownerOf(this.table[at]) !== owner) this.table[at + W_CORE_SWITCHES]++;
+    if (owner !== 0 && ownerOf(this.table[at]) !== owner) this.table[at + W_CORE_SWITCHES]++;
     this.table[at + W_CORE_WORD_LO] = coreLow(owner, successor);
     this.table[at + W_CORE_WORD_HI]++;
   }

@@ -518,7 +518,7 @@ pub struct Core {
     pub word: AtomicU64,
     /// arbiter: who gets the core if its owner leaves with no successor
     pub heir: AtomicU32,
-    /// hand-overs, by whoever made them
+    /// grants of this core, by whoever delivered them
     pub switches: AtomicU32,
     /// when the present owner got it
     pub since_tsc: AtomicU64,

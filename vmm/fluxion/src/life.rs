@@ -160,8 +160,8 @@ impl<B: Backend> Life<'_, B> {
     fn settle(&mut self, settled: u32) {
         if settled != self.settled {
             self.settled = settled;
-            // Pairs with the guest's look at park_gen and settled.
-            self.host.settled.store(settled, SeqCst);
+            // Pairs with the guest's look at park_gen and settled, which comes after this thread has entered it.
+            self.host.settled.store(settled, Release);
         }
     }
 

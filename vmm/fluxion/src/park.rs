@@ -10,7 +10,7 @@
 //!
 //! So no uThread ever runs twice. `host_vcpu.held` only tells the guest where asking is worth while.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Release, SeqCst};
 
 use flux_abi as abi;
 
@@ -22,12 +22,13 @@ use crate::stats::Count;
 /// so nobody else can go on with it.
 pub(crate) fn hold<B: Backend>(life: &Life<'_, B>, critical: bool) {
     if critical {
-        life.line.held.store(abi::HELD_FORCED, SeqCst);
+        life.line.held.store(abi::HELD_FORCED, Release);
         return;
     }
-    // The word first: a thief that sees the hint must find it. Pairs with `steal`.
-    life.line.held.store(abi::HELD_HELD, SeqCst);
-    life.host.held.store(1, SeqCst);
+    // The word first: a thief that sees the hint must find it. Pairs with `steal`. Release and no more: this is
+    // on the way between two VMs, and the hand-over that follows orders the rest.
+    life.line.held.store(abi::HELD_HELD, Release);
+    life.host.held.store(1, Release);
 }
 
 /// Before the guest goes on: the vCPU's own claim to its context. `false`: the VM ends.
@@ -41,8 +42,8 @@ pub(crate) fn resume<B: Backend>(life: &mut Life<'_, B>) -> Result<bool, Failure
                         .held
                         .compare_exchange(abi::HELD_HELD, abi::HELD_RESUMING, SeqCst, SeqCst);
                 if mine.is_ok() {
-                    life.host.held.store(0, SeqCst);
-                    life.line.held.store(abi::HELD_NONE, SeqCst);
+                    life.host.held.store(0, Release);
+                    life.line.held.store(abi::HELD_NONE, Release);
                     return Ok(true);
                 }
             }

@@ -233,10 +233,6 @@ impl World for Table {
     fn core_cas(&self, core: u32, old: u64, new: u64) -> Result<(), u64> {
         let line = self.core_line(core).ok_or(0u64)?;
         line.word.compare_exchange(old, new, SeqCst, SeqCst)?;
-        if old & 0xffff != new & 0xffff {
-            line.switches.fetch_add(1, Relaxed);
-            line.since_tsc.store(linux::tsc(), Relaxed);
-        }
         Ok(())
     }
 
@@ -275,16 +271,24 @@ impl World for Table {
         linux::futex_wake(&self.vcpu_line(vcpu).word, 1);
     }
 
-    fn granted(&self, vcpu: Handle, _core: u32) {
+    fn granted(&self, vcpu: Handle, core: u32) {
         let line = self.vcpu_line(vcpu);
         let now = linux::tsc();
+        // Plain stores where the claim makes this the only writer.
         line.t_granted.store(now, Relaxed);
-        line.grants.fetch_add(1, Relaxed);
-        let lost = line.lost_tsc.swap(0, Relaxed);
+        line.grants
+            .store(line.grants.load(Relaxed).wrapping_add(1), Relaxed);
+        let lost = line.lost_tsc.load(Relaxed);
         if lost != 0 {
+            line.lost_tsc.store(0, Relaxed);
             self.vm_of(vcpu)
                 .taken_tsc
                 .fetch_add(now.saturating_sub(lost), Relaxed);
+        }
+        if let Some(line) = self.core_line(core) {
+            line.switches
+                .store(line.switches.load(Relaxed).wrapping_add(1), Relaxed);
+            line.since_tsc.store(now, Relaxed);
         }
     }
 }

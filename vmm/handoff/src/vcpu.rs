@@ -154,10 +154,14 @@ pub fn leave(table: &Table, me: Handle, how: How) -> Left {
         abi::VCPU_DEAD => return Left::Dead,
         _ => return Left::Unmanaged,
     }
+    let managed = core != abi::CORE_NONE;
+    // Read now: once this vCPU is PARKED its next grant may overwrite it.
+    let tenure = now.saturating_sub(line.t_granted.load(Relaxed));
     // None: a new arbiter has cleared the table; there is nobody to hand over to.
     let next = protocol::pass_on(table, core, me).flatten();
-    if core != abi::CORE_NONE {
-        account(table, me, how, now);
+    if managed && how != How::Yield {
+        // Before PARKED, after which it is the next claimer's; see World::granted.
+        line.lost_tsc.store(now, Relaxed);
     }
     // Before the wake: see the protocol. RUNNING may turn CEDING under our hands, and
     // either may turn UNMANAGED if the lease ends just now.
@@ -176,20 +180,24 @@ pub fn leave(table: &Table, me: Handle, how: How) -> Left {
         protocol::hand_to(table, next, core);
     }
     line.t_handed.store(linux::tsc(), Relaxed);
+    if managed {
+        account(table, me, how, tenure);
+    }
     left
 }
 
-/// Books the tenure that ends and, if it ends against the guest's will, when.
-fn account(table: &Table, me: Handle, how: How, now: u64) {
+/// Books the tenure that has ended. After the successor was woken: every atomic addition
+/// waits for the stores before it, some of which fetch a line from the arbiter's core.
+fn account(table: &Table, me: Handle, how: How, tenure: u64) {
     let line = table.vcpu_line(me);
-    let tenure = now.saturating_sub(line.t_granted.load(Relaxed));
     table.vm_of(me).granted_tsc.fetch_add(tenure, Relaxed);
-    if how == How::Yield {
-        line.yields.fetch_add(1, Relaxed);
+    let counter = if how == How::Yield {
+        &line.yields
     } else {
-        line.parks.fetch_add(1, Relaxed);
-        line.lost_tsc.store(now, Relaxed);
-    }
+        &line.parks
+    };
+    // This thread is the only writer.
+    counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
 /// Leaves for good: the vCPU is DEAD, its core goes on.
