@@ -10,27 +10,12 @@ import { fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Arena, Releaser } from '../../native/index.ts';
 import { closeFd, openAt } from '../../native/index.ts';
-import {
-  ABI_MAJOR,
-  CONTROL_BYTES,
-  CONTROL_MAGIC,
-  HEADER_OFFSET,
-  HOT_BYTES,
-  VM_DEAD,
-  VM_EMPTY,
-  VM_LIVE,
-  VM_POISONED,
-  VM_STARTING,
-  W_HEADER_ABI_MAJOR,
-  W_HEADER_ABI_MINOR,
-  W_HEADER_BYTES,
-  W_HEADER_MAGIC,
-  W_HEADER_SLOT,
-} from '../abi/layout.gen.ts';
+import { CONTROL_BYTES, VM_DEAD, VM_EMPTY, VM_LIVE, VM_POISONED, VM_STARTING } from '../abi/layout.gen.ts';
 import type { Bridge } from '../bridge/bridge.ts';
 import type { Section } from '../vm/section.ts';
 import { announce, changeState, readSection, sections } from '../vm/section.ts';
 import { attachFluxion, FluxionError, manageFluxion } from '../vm/fluxion.ts';
+import { checkPage } from '../vm/page.ts';
 import type { ToLoop } from '../loop/messages.ts';
 
 export interface Log {
@@ -108,7 +93,7 @@ export class Adopter {
       this.check(section, attachment.page, attachment.table);
       closeFd(attachment.table);
       this.o.arena.attach(slot, attachment.page);
-      this.checkHeader(slot);
+      checkPage(this.o.arena.buffer, slot);
       // The loop looks at the page before the VM is ours, so no grant waits for it afterwards.
       this.o.send({ op: 'attach', slot });
       manageFluxion(attachment.socket, this.o.epoch, timeout);
@@ -147,27 +132,6 @@ export class Adopter {
       );
     }
     if (section.name === '') throw new FluxionError('state', 'it has no name');
-  }
-
-  private checkHeader(slot: number): void {
-    const header = new Int32Array(this.o.arena.buffer, slot * HOT_BYTES + HEADER_OFFSET, 64).slice();
-    const magic = header[W_HEADER_MAGIC] >>> 0;
-    if (magic !== CONTROL_MAGIC) {
-      throw new FluxionError(
-        'state',
-        `its control page has the magic 0x${magic.toString(16)} instead of 0x${CONTROL_MAGIC.toString(16)}`,
-      );
-    }
-    if (header[W_HEADER_ABI_MAJOR] !== ABI_MAJOR) {
-      const theirs = `${header[W_HEADER_ABI_MAJOR]}.${header[W_HEADER_ABI_MINOR]}`;
-      throw new FluxionError(
-        'version',
-        `its control page has ABI ${theirs}, this arbiter speaks ${ABI_MAJOR}`,
-      );
-    }
-    if (header[W_HEADER_BYTES] !== CONTROL_BYTES || header[W_HEADER_SLOT] !== slot) {
-      throw new FluxionError('state', 'its control page contradicts the hand-off table');
-    }
   }
 
   private refuse({ slot, name, generation }: Section, error: Error): void {
