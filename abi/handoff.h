@@ -172,7 +172,8 @@ struct flux_vcpu {
 	uint64_t t_woken; /* its thread runs */
 	uint64_t t_enter; /* about to enter the guest */
 	uint64_t lost_tsc; /* when it lost its core against its will; 0: it did not */
-	uint32_t reserved[30];
+	uint64_t entered_tsc; /* since when it is in the guest, not yet in used_tsc; 0: it is not */
+	uint32_t reserved[28];
 };
 _Static_assert(sizeof(struct flux_vcpu) == FLUX_TVCPU_BYTES, "vCPU block");
 

@@ -710,7 +710,9 @@ export const OFF_VCPU_T_WOKEN = 112;
 export const OFF_VCPU_T_ENTER = 120;
 /** when it lost its core against its will; 0: it did not */
 export const OFF_VCPU_LOST_TSC = 128;
-export const OFF_VCPU_RESERVED = 136;
+/** since when it is in the guest, not yet in used_tsc; 0: it is not */
+export const OFF_VCPU_ENTERED_TSC = 136;
+export const OFF_VCPU_RESERVED = 144;
 /** state and core: see above; futex of the vCPU's thread */
 export const W_VCPU_WORD = 0;
 /** `HELD_*`; CAS */
@@ -761,7 +763,10 @@ export const W_VCPU_T_ENTER_HI = 31;
 /** when it lost its core against its will; 0: it did not */
 export const W_VCPU_LOST_TSC_LO = 32;
 export const W_VCPU_LOST_TSC_HI = 33;
-export const W_VCPU_RESERVED = 34;
+/** since when it is in the guest, not yet in used_tsc; 0: it is not */
+export const W_VCPU_ENTERED_TSC_LO = 34;
+export const W_VCPU_ENTERED_TSC_HI = 35;
+export const W_VCPU_RESERVED = 36;
 
 // ---- abi/load.h ----
 

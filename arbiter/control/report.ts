@@ -9,6 +9,8 @@ import {
   VM_EMPTY,
   VM_LIVE,
   VM_POISONED,
+  MAX_VCPUS,
+  W_VCPU_ENTERED_TSC_LO,
   W_VCPU_T_GRANTED_LO,
   W_VCPU_WORD,
 } from '../abi/layout.gen.ts';
@@ -42,19 +44,26 @@ function now(): number {
   return (stamp[0] >>> 0) + (stamp[1] >>> 0) * 2 ** 32;
 }
 
-/** Cores that vCPUs hold at this moment count too, not only the tenures that have ended. */
-function runningTsc(table: Int32Array, { slot, vcpus }: Section): number {
+/**
+ * What is going on at this moment counts too, not only what has ended: ticks since the stamps at word `since` of
+ * the VM's vCPUs, as far as they are set and `counts` says so.
+ */
+function goingOn(
+  table: Int32Array,
+  { slot, vcpus }: Section,
+  since: number,
+  counts: (state: number) => boolean,
+): number {
   let total = 0;
-  for (let v = 0; v < Math.min(vcpus, 16); v++) {
+  for (let v = 0; v < Math.min(vcpus, MAX_VCPUS); v++) {
     const at = tableVcpuBase(slot, v);
-    const state = vcpuState(table[at + W_VCPU_WORD]);
-    if (state !== VCPU_RUNNING && state !== VCPU_CEDING) continue;
-    const since =
-      (table[at + W_VCPU_T_GRANTED_LO] >>> 0) + (table[at + W_VCPU_T_GRANTED_LO + 1] >>> 0) * 2 ** 32;
-    if (since > 0) total += Math.max(0, now() - since);
+    const stamp = (table[at + since] >>> 0) + (table[at + since + 1] >>> 0) * 2 ** 32;
+    if (stamp > 0 && counts(vcpuState(table[at + W_VCPU_WORD]))) total += Math.max(0, now() - stamp);
   }
   return total;
 }
+
+const holdsCore = (state: number): boolean => state === VCPU_RUNNING || state === VCPU_CEDING;
 
 function stateOf(section: Section, cores: number, managed: boolean): string {
   if (section.state !== VM_LIVE) return stateName(section.state);
@@ -92,8 +101,10 @@ async function managedVm(
     max_cores: section.maxCores,
     wants: managed ? stats.view.vmWants[slot] : 0,
     delay_us: managed ? Math.round(stats.view.vmDelay[slot] * usPerStamp) : 0,
-    granted_us: us(section.grantedTsc + runningTsc(table, section)),
-    used_us: us(section.usedTsc),
+    granted_us: us(section.grantedTsc + goingOn(table, section, W_VCPU_T_GRANTED_LO, holdsCore)),
+    used_us: us(
+      section.usedTsc + goingOn(table, section, W_VCPU_ENTERED_TSC_LO, () => section.state === VM_LIVE),
+    ),
     taken_us: us(section.takenTsc),
     forced: section.forced,
     forced_descheduled: section.forcedDescheduled,

@@ -10,6 +10,7 @@ import type { StatusInfo } from '../../arbiter/control/protocol.ts';
 import { getAffinity, pinProcess, setAffinity } from '../../native/index.ts';
 import { describeEnv } from '../lib/env.ts';
 import { formatReport } from '../lib/schema.ts';
+import type { Env } from '../lib/schema.ts';
 import { createLoad } from '../load/area.ts';
 import type { Schedule } from '../load/schedule.ts';
 import { makeSchedule } from '../load/schedule.ts';
@@ -97,6 +98,7 @@ export function makePhases({ arbiter, movable }: Cores): Phase[] {
 }
 
 interface Run {
+  env: Env;
   backend: Backend;
   cores: Cores;
   usable: readonly number[];
@@ -180,7 +182,7 @@ async function runAll(run: Run, options: DemoOptions, stopped: Promise<never>): 
   }
   floor.measure();
   return {
-    env: describeEnv(backend.mode),
+    env: run.env,
     how: backend.how,
     arbiterCore: cores.arbiter,
     movable: cores.movable,
@@ -231,6 +233,8 @@ export async function demo(options: DemoOptions = {}): Promise<number> {
     live.say(backend.how);
     const notes = await neighbours();
     for (const note of notes) live.say(note);
+    // Before this process is pinned, because it counts the cores that there are.
+    const env = describeEnv(backend.mode);
     const { value: findings, failures } = await withCleanup(async (cleanup, stopped) => {
       const directory = mkdtempSync(join(tmpdir(), 'hyperflux-demo-'));
       const remove = (): void => rmSync(directory, { recursive: true, force: true });
@@ -241,7 +245,11 @@ export async function demo(options: DemoOptions = {}): Promise<number> {
       pinProcess([cores.arbiter]);
       cleanup.add('the affinity of this process', () => pinProcess(usable));
       const floor = makeFloor(cores.movable[0], 5);
-      return runAll({ backend, cores, usable, directory, cleanup, live, floor, notes }, options, stopped);
+      return runAll(
+        { env, backend, cores, usable, directory, cleanup, live, floor, notes },
+        options,
+        stopped,
+      );
     });
     live.end();
     for (const failure of failures) live.say(`could not be undone: ${failure}`);

@@ -653,7 +653,9 @@ pub struct Vcpu {
     pub t_enter: AtomicU64,
     /// when it lost its core against its will; 0: it did not
     pub lost_tsc: AtomicU64,
-    pub reserved: [AtomicU32; 30],
+    /// since when it is in the guest, not yet in used_tsc; 0: it is not
+    pub entered_tsc: AtomicU64,
+    pub reserved: [AtomicU32; 28],
 }
 
 const _: () = {
@@ -680,7 +682,8 @@ const _: () = {
     assert!(offset_of!(Vcpu, t_woken) == 112);
     assert!(offset_of!(Vcpu, t_enter) == 120);
     assert!(offset_of!(Vcpu, lost_tsc) == 128);
-    assert!(offset_of!(Vcpu, reserved) == 136);
+    assert!(offset_of!(Vcpu, entered_tsc) == 136);
+    assert!(offset_of!(Vcpu, reserved) == 144);
 };
 
 // ---- abi/load.h ----

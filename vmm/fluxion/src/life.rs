@@ -133,8 +133,11 @@ impl<B: Backend> Life<'_, B> {
         let mut entered = linux::tsc();
         self.line.t_enter.store(entered, Relaxed);
         loop {
+            // For whoever asks how long it has run: a guest that spins makes no exits.
+            self.line.entered_tsc.store(entered, Relaxed);
             let exit = self.backend.run();
             let seen = linux::tsc();
+            self.line.entered_tsc.store(0, Relaxed);
             self.vm.add_used(seen.saturating_sub(entered));
             self.count(Count::Entries);
             let next = match exit {
