@@ -137,8 +137,8 @@ struct flux_vm {
 	uint32_t ring_oldest; /* releaser: due stamp of the oldest of them */
 	uint32_t load_pid; /* where the arbiter finds the VM's load area: /proc/<pid>/fd/<fd>; 0: none */
 	uint32_t load_fd;
-	uint32_t forced; /* forced parks */
-	uint32_t forced_descheduled; /* of those, parks that were late because the host had descheduled the victim */
+	uint32_t forced; /* forced parks of vCPUs that ran and did not leave */
+	uint32_t forced_descheduled; /* counted apart: late because the host had descheduled the victim */
 	uint32_t generation; /* of the slot: bumped when it is taken, so that a reused slot is told apart */
 	uint64_t granted_tsc; /* metering: TSC ticks of cores held */
 	uint64_t used_tsc; /* TSC ticks inside the guest */

@@ -608,9 +608,9 @@ export const OFF_VM_RING_OLDEST = 40;
 /** where the arbiter finds the VM's load area: `/proc/<pid>/fd/<fd>`; 0: none */
 export const OFF_VM_LOAD_PID = 44;
 export const OFF_VM_LOAD_FD = 48;
-/** forced parks */
+/** forced parks of vCPUs that ran and did not leave */
 export const OFF_VM_FORCED = 52;
-/** of those, parks that were late because the host had descheduled the victim */
+/** counted apart: late because the host had descheduled the victim */
 export const OFF_VM_FORCED_DESCHEDULED = 56;
 /** of the slot: bumped when it is taken, so that a reused slot is told apart */
 export const OFF_VM_GENERATION = 60;
@@ -645,9 +645,9 @@ export const W_VM_RING_OLDEST = 10;
 /** where the arbiter finds the VM's load area: `/proc/<pid>/fd/<fd>`; 0: none */
 export const W_VM_LOAD_PID = 11;
 export const W_VM_LOAD_FD = 12;
-/** forced parks */
+/** forced parks of vCPUs that ran and did not leave */
 export const W_VM_FORCED = 13;
-/** of those, parks that were late because the host had descheduled the victim */
+/** counted apart: late because the host had descheduled the victim */
 export const W_VM_FORCED_DESCHEDULED = 14;
 /** of the slot: bumped when it is taken, so that a reused slot is told apart */
 export const W_VM_GENERATION = 15;

@@ -192,7 +192,10 @@ export async function bench(options: Options = {}): Promise<number> {
       }
     }
     const strandRow = row(STRAND, 'us', strand.samples.summary(), base);
-    rows.push({ ...strandRow, note: `${strand.samples.length} of ${strand.rounds} moves hit the holder` });
+    rows.push({
+      ...strandRow,
+      note: `${strand.samples.length} of ${strand.rounds} moves hit the holder; the driver shares the core of the vCPU that takes over`,
+    });
     if (cores.length < 3) {
       rows.push(notMeasured('cross-core move', 'us', 'needs two movable cores beside the driver'));
       rows.push(

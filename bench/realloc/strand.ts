@@ -3,8 +3,8 @@
  *
  * A VM with two vCPUs on two cores: two uThreads contend for one lock, and whoever has
  * it stamps it all the time. One of the two cores is moved to another VM; if the
- * holder ran there, the other vCPU takes the held context over, and the longest gap
- * between two stamps around the move is what the park has cost the lock. On a machine
+ * holder ran there, the other vCPU takes the held context over, and the gap between
+ * the two stamps around the park is what it has cost the lock. On a machine
  * of two cores this process shares one of them with the vCPU that takes over, so it
  * sleeps while that works; what it takes from it is part of the figure.
  */
@@ -19,6 +19,7 @@ import {
   VCPU_PARKED,
   W_COMPLETION_SEQ_PLUS_1,
   W_GUEST_VCPU_TAKEN,
+  W_VCPU_T_SEEN_LO,
   W_VCPU_WORD,
 } from '../../arbiter/abi/layout.gen.ts';
 import { vcpuState } from '../../arbiter/abi/words.ts';
@@ -28,8 +29,6 @@ import type { Progress } from '../lib/progress.ts';
 import { Rig, type RigVm } from '../lib/rig.ts';
 import { RowError } from './row.ts';
 
-/** A gap that began more than this after the decision has another cause. */
-const WINDOW_US = 5_000;
 const ROUNDS_PER_SAMPLE = 6;
 /** A word that nobody writes, to sleep on. */
 const never = new Int32Array(new SharedArrayBuffer(4));
@@ -94,18 +93,18 @@ export async function stranded(
       gaps.read(() => undefined);
       const taken = rig.guest(locks, W_GUEST_VCPU_TAKEN, 0);
       must(rig.command(OP_MOVE, core, rig.handle(locks, 1), rig.handle(other), FLAG_KICK_NOW), 'a move away');
-      const decided = rig.clock.words[0];
       // At once and without the event loop: the vCPU that takes over needs this core.
       Atomics.wait(never, 0, 0, 2);
       await parked(rig, locks, 1);
       // Only if the vCPU was in the middle of something that the other one took over.
       if (rig.guest(locks, W_GUEST_VCPU_TAKEN, 0) !== taken) {
-        let longest = 0;
+        // The gap that the park fell into: the holder's last stamp came before its vCPU was seen out of the
+        // guest, the next one after. Other gaps have other causes, this process's own work among them.
+        const seen = rig.vcpu(locks, W_VCPU_T_SEEN_LO, 1);
         gaps.read((ticks, end) => {
-          const start = rig.us(decided, (end - ticks) | 0);
-          if (start > -50 && start < WINDOW_US) longest = Math.max(longest, (ticks * 1000) / rig.khz);
+          if (rig.us(end, seen) <= 0 && rig.us((end - ticks) | 0, seen) >= 0)
+            samples.push((ticks * 1000) / rig.khz);
         });
-        if (longest > 0) samples.push(longest);
       }
       must(rig.command(OP_MOVE, core, rig.handle(other), rig.handle(locks, 1)), 'a move back');
       rounds++;

@@ -566,9 +566,9 @@ pub struct Vm {
     /// where the arbiter finds the VM's load area: `/proc/<pid>/fd/<fd>`; 0: none
     pub load_pid: AtomicU32,
     pub load_fd: AtomicU32,
-    /// forced parks
+    /// forced parks of vCPUs that ran and did not leave
     pub forced: AtomicU32,
-    /// of those, parks that were late because the host had descheduled the victim
+    /// counted apart: late because the host had descheduled the victim
     pub forced_descheduled: AtomicU32,
     /// of the slot: bumped when it is taken, so that a reused slot is told apart
     pub generation: AtomicU32,

@@ -60,7 +60,8 @@ pub struct Prepared {
     pub log: Log,
     table: Option<(OwnedFd, Table)>,
     socket: Option<Socket>,
-    signals: Signals,
+    /// Until the control thread has it.
+    signals: Option<Signals>,
     resident: Resident,
     cpus: CpuSet,
 }
@@ -113,7 +114,7 @@ pub fn prepare(config: Config, hosted: bool) -> Result<Prepared, StartError> {
         log,
         table: Some((fd, table)),
         socket,
-        signals,
+        signals: Some(signals),
         resident: Resident::open(),
     })
 }
@@ -203,8 +204,10 @@ impl Prepared {
         ));
         self.start_vcpus(vm, backends, confined, unmanaged)?;
         let doorbell = self.doorbell.try_clone().map_err(system("share the doorbell"))?;
-        let signals = Signals::new().map_err(system("wait for signals"))?;
-        let signals = std::mem::replace(&mut self.signals, signals);
+        let signals = match self.signals.take() {
+            Some(signals) => signals,
+            None => Signals::new().map_err(system("wait for signals"))?,
+        };
         let resident = std::mem::replace(&mut self.resident, Resident::none());
         let mut control = Control::new(Arc::clone(vm), self.socket.take(), signals, doorbell, resident)
             .map_err(system("start the control loop"))?;

@@ -89,6 +89,7 @@ impl Control {
 
     /// Serves until the VM has ended. A poisoned VM is served until it is stopped.
     pub fn serve(&mut self) -> io::Result<Ended> {
+        self.signals.listen()?;
         let mut events = [EpollEvent::default(); 2 * CONNECTIONS_MAX];
         loop {
             if let Some(ended) = self.finished() {
