@@ -12,8 +12,9 @@
 
 namespace {
 
-// A hybrid thread is awake this long before a request is due: longer than a timer's wake-up takes, and no longer,
-// because while it spins it has the core to itself and whoever is to serve the last request may be waiting for it.
+// A hybrid thread is awake this long before a request is due: longer than a timer's wake-up takes, and no
+// longer, because while it spins it has the core to itself and whoever is to serve the last request may be
+// waiting for it.
 constexpr uint64_t kSpinUs = 50;
 // It sleeps no longer than this, because somebody may want the load stopped or completions collected.
 constexpr uint64_t kMaxSleepUs = 1000;
