@@ -108,7 +108,7 @@ export function wakeRows(rig: Rig, donor: RigVm, server: RigVm, capacity: number
   const serverTid = rig.tid(server);
   const nothing = (): void => undefined;
   return [
-    wakeRow(rig, 'plain wake-up, nice 0', donor, server, capacity, nothing, nothing),
+    wakeRow(rig, 'plain wake-up, nice 0 (preemption floor)', donor, server, capacity, nothing, nothing),
     wakeRow(
       rig,
       'plain wake-up, SCHED_IDLE donor',
