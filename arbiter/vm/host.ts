@@ -1,6 +1,6 @@
 /** What this host has: cores for the pool, KVM. */
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
-import { formatCores } from '../control/cores.ts';
+import { formatCores, parseCores } from '../control/cores.ts';
 import { ControlError } from '../control/protocol.ts';
 
 export interface Pool {
@@ -9,11 +9,26 @@ export interface Pool {
   cores: number[];
 }
 
-/** The arbiter's core is the lowest allowed one, everything else is managed, unless told otherwise. */
+/** A core and its SMT siblings, as the kernel numbers them; the core alone where it does not say. */
+export function siblingsOf(core: number): number[] {
+  try {
+    const list = `/sys/devices/system/cpu/cpu${core}/topology/thread_siblings_list`;
+    return parseCores(readFileSync(list, 'utf8').trim());
+  } catch {
+    return [core];
+  }
+}
+
+/**
+ * The arbiter's core is the lowest allowed one, everything else is managed, unless told otherwise. Of SMT siblings only
+ * the first is managed, and none of the arbiter's: two VMs must not share a physical core unless somebody asks for
+ * it by naming both with --cores.
+ */
 export function choosePool(
   allowed: readonly number[],
   arbiterCore?: number,
   cores?: readonly number[],
+  siblings: (core: number) => readonly number[] = siblingsOf,
 ): Pool {
   const list = formatCores(allowed);
   const arbiter = arbiterCore ?? allowed.find((core) => !cores?.includes(core)) ?? allowed[0];
@@ -24,7 +39,13 @@ export function choosePool(
       'Choose another with --arbiter-core.',
     );
   }
-  const managed = cores ?? allowed.filter((core) => core !== arbiter);
+  const taken = new Set(siblings(arbiter)).add(arbiter);
+  const firstOfItsKind = (core: number): boolean => {
+    if (taken.has(core)) return false;
+    for (const sibling of siblings(core)) taken.add(sibling);
+    return true;
+  };
+  const managed = cores ?? allowed.filter(firstOfItsKind);
   const foreign = managed.filter((core) => !allowed.includes(core));
   if (foreign.length > 0) {
     throw new ControlError(
@@ -44,7 +65,7 @@ export function choosePool(
     throw new ControlError(
       'pool',
       `at least two cores are needed, one for the arbiter and one to move; this process may use ${list}`,
-      'See taskset and cpusets.',
+      'See taskset and cpusets. SMT siblings count as one core; --cores manages them all the same.',
     );
   }
   const beyond = managed.filter((core) => core > 255);

@@ -27,6 +27,9 @@ const web: VmInfo = {
   ...{ taken_us: 340, forced: 2, forced_descheduled: 1, error: '' },
 };
 
+/** A machine without SMT. */
+const alone = (core: number): number[] => [core];
+
 describe('ps', () => {
   test('shows cores and core-microseconds', () => {
     expect(
@@ -157,7 +160,18 @@ describe('cores', () => {
 
 describe('the pool', () => {
   test("by itself: the lowest core is the arbiter's, the others move", () => {
-    expect(choosePool([2, 3, 4])).toEqual({ arbiterCore: 2, cores: [3, 4] });
+    expect(choosePool([2, 3, 4], undefined, undefined, alone)).toEqual({ arbiterCore: 2, cores: [3, 4] });
+  });
+
+  test("of SMT siblings only the first is managed, and none of the arbiter's", () => {
+    const pairs = (core: number): number[] => [core % 4, (core % 4) + 4];
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    expect(choosePool(all, undefined, undefined, pairs)).toEqual({ arbiterCore: 0, cores: [1, 2, 3] });
+    expect(choosePool(all, 5, undefined, pairs)).toEqual({ arbiterCore: 5, cores: [0, 2, 3] });
+    expect(choosePool([1, 5, 6], undefined, undefined, pairs)).toEqual({ arbiterCore: 1, cores: [6] });
+    // Unless somebody asks for it.
+    expect(choosePool(all, 0, [1, 5], pairs)).toEqual({ arbiterCore: 0, cores: [1, 5] });
+    expect(() => choosePool([0, 4], undefined, undefined, pairs)).toThrow(/at least two cores/);
   });
 
   test('with given cores: the lowest other one', () => {
