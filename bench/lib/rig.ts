@@ -74,7 +74,7 @@ export interface RigVm {
   readonly slot: number;
   readonly pid: number;
   readonly process: ChildProcess;
-  /** The lease's connection; null for unmanaged VMs. */
+  /** The connection to its Fluxion, which is the lease if the VM is managed. */
   readonly connection: number;
   readonly controlPage: number;
 }

@@ -69,7 +69,7 @@ async function parked(rig: Rig, vm: RigVm, vcpu: number): Promise<void> {
 }
 
 /**
- * `own` is the core that the driver shares with the VM's first vCPU, `core` the one
+ * `driverCore` is the core that the driver shares with the VM's first vCPU, `core` the one
  * that is moved. Collects until `wanted` samples are there or six times as many moves are done.
  */
 export async function stranded(
