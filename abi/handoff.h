@@ -8,7 +8,13 @@
  * Map of the file (bytes):
  *   0x000000  header
  *   0x001000  cores, 128 bytes each
- *   0x009000  VM sections, FLUX_VM_BYTES each: one VM line block, then vCPU blocks
+ *   0x009000  VM lines, FLUX_VM_BYTES each
+ *   0x049000  vCPU blocks, one page for each VM
+ *
+ * Where kFlux moves the cores (kflux_domain in the header is not 0), the pages of cores
+ * and vCPUs are kFlux's: it alone decides, in memory of its own, and publishes here
+ * what it did (kflux.h). Whoever maps the table maps those pages of the domain over it,
+ * so that all readers read the same words whichever bridge there is.
  *
  * THE PROTOCOL. Two kinds of word decide every race; both change by
  * compare-and-swap only.
@@ -52,10 +58,11 @@
 #define FLUX_CORES_OFFSET 0x1000
 #define FLUX_CORE_BYTES 128
 #define FLUX_VMS_OFFSET 0x9000
-#define FLUX_VM_LINE_BYTES 256
+#define FLUX_VM_BYTES 256
+#define FLUX_TVCPUS_OFFSET 0x49000
 #define FLUX_TVCPU_BYTES 256
-#define FLUX_VM_BYTES 4352 /* 256 + 16 * 256 */
-#define FLUX_TABLE_BYTES 4493312 /* 0x9000 + 1024 * 4352, in whole pages */
+#define FLUX_TVCPUS_BYTES 4096 /* of one VM: 16 * 256, a page */
+#define FLUX_TABLE_BYTES 4493312 /* 0x49000 + 1024 * 4096 */
 
 /* flux_vcpu.word, low byte. NEW is not PARKED: its thread is not there yet. */
 #define FLUX_VCPU_NEW 0
@@ -88,6 +95,40 @@
 #define FLUX_HOW_KICKED 3
 #define FLUX_HOW_FORCED 4
 #define FLUX_HOW_ENTRY 5 /* asked to leave before it had entered the guest */
+#define FLUX_HOW_LENT 6 /* kFlux: its thread slept in the host, so the core went on without it */
+#define FLUX_HOW_TAKEN 7 /* kFlux: its thread did not come back from the host after the deadline */
+
+/* flux_vcpu.host, written by kFlux: what the host's scheduler did with the thread. */
+#define FLUX_HOST_ON 0
+#define FLUX_HOST_PREEMPTED 1 /* something else runs on its core */
+#define FLUX_HOST_BLOCKED 2 /* it sleeps in the host, outside of a park: its core can be lent */
+
+/* flux_core.flags, written by kFlux */
+#define FLUX_CORE_CLAIMED 1
+#define FLUX_CORE_OFFLINE 2
+
+/* What a command to a bridge asks for. */
+#define FLUX_OP_GRANT 1 /* an idle core to a parked vCPU */
+#define FLUX_OP_PARK 2 /* the owner leaves; the core falls idle */
+#define FLUX_OP_MOVE 3 /* the owner leaves in favour of another vCPU */
+#define FLUX_OP_HEIR 4 /* who gets the core if its owner leaves by itself; nobody: HANDLE_NONE */
+#define FLUX_OP_FORCE 5 /* kFlux: the park in flight is forced now, not at its deadline */
+
+/* Which tier a park starts with. 0: kick at once if the guest says that it runs application
+ * code, ask otherwise and kick after kick_after_us. */
+#define FLUX_FLAG_ASK_ONLY 1 /* never kick before the deadline */
+#define FLUX_FLAG_KICK_NOW 2
+
+/* Words of a command, as the loop writes it; the result is 0 or a negative errno. */
+#define FLUX_CMD_OP 0
+#define FLUX_CMD_CORE 1
+#define FLUX_CMD_FROM 2
+#define FLUX_CMD_TO 3
+#define FLUX_CMD_FLAGS 4
+#define FLUX_CMD_TSC_LO 5 /* TSC of the decision */
+#define FLUX_CMD_TSC_HI 6
+#define FLUX_CMD_RESULT 7
+#define FLUX_CMD_WORDS 8
 
 /* @shared The table's head. */
 struct flux_table {
@@ -106,7 +147,8 @@ struct flux_table {
 	uint32_t vms_changed; /* futex: bumped whenever a VM section's state or load changes */
 	uint32_t arbiter_core; /* where the loop spins */
 	uint32_t managed[8]; /* bit mask of the managed cores, 256 bits */
-	uint32_t reserved[10];
+	uint32_t kflux_domain; /* the kFlux domain whose pages belong over this table's; 0: the affinity bridge */
+	uint32_t reserved[9];
 };
 _Static_assert(sizeof(struct flux_table) == 128, "table header");
 
@@ -118,7 +160,10 @@ struct flux_core {
 	uint64_t since_tsc; /* when the present owner got it */
 	uint32_t yields;
 	uint32_t forced;
-	uint32_t reserved[24];
+	uint32_t flags; /* kFlux: FLUX_CORE_* */
+	uint32_t lent; /* kFlux: times it went on because its owner slept in the host */
+	uint32_t taken; /* kFlux: times it was taken from a thread that did not come back */
+	uint32_t reserved[21];
 };
 _Static_assert(sizeof(struct flux_core) == FLUX_CORE_BYTES, "core");
 
@@ -173,7 +218,13 @@ struct flux_vcpu {
 	uint64_t t_enter; /* about to enter the guest */
 	uint64_t lost_tsc; /* when it lost its core against its will; 0: it did not */
 	uint64_t entered_tsc; /* since when it is in the guest, not yet in used_tsc; 0: it is not */
-	uint32_t reserved[28];
+	uint32_t host; /* kFlux: FLUX_HOST_* */
+	uint32_t blocks; /* kFlux: times its thread fell asleep in the host while it held a core */
+	uint64_t blocked_tsc; /* kFlux: since when it sleeps there; 0: it does not */
+	uint64_t granted_tsc; /* kFlux's meters of this vCPU, to be added to its VM's */
+	uint64_t used_tsc;
+	uint64_t taken_tsc;
+	uint32_t reserved[18];
 };
 _Static_assert(sizeof(struct flux_vcpu) == FLUX_TVCPU_BYTES, "vCPU block");
 

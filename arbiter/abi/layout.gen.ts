@@ -447,11 +447,12 @@ export const TABLE_MAGIC = 0x46444e48;
 export const CORES_OFFSET = 0x1000;
 export const CORE_BYTES = 128;
 export const VMS_OFFSET = 0x9000;
-export const VM_LINE_BYTES = 256;
+export const VM_BYTES = 256;
+export const TVCPUS_OFFSET = 0x49000;
 export const TVCPU_BYTES = 256;
-/** 256 + 16 * 256 */
-export const VM_BYTES = 4352;
-/** 0x9000 + 1024 * 4352, in whole pages */
+/** of one VM: 16 * 256, a page */
+export const TVCPUS_BYTES = 4096;
+/** 0x49000 + 1024 * 4096 */
 export const TABLE_BYTES = 4493312;
 
 // flux_vcpu.word, low byte. NEW is not PARKED: its thread is not there yet.
@@ -492,6 +493,51 @@ export const HOW_KICKED = 3;
 export const HOW_FORCED = 4;
 /** asked to leave before it had entered the guest */
 export const HOW_ENTRY = 5;
+/** kFlux: its thread slept in the host, so the core went on without it */
+export const HOW_LENT = 6;
+/** kFlux: its thread did not come back from the host after the deadline */
+export const HOW_TAKEN = 7;
+
+// flux_vcpu.host, written by kFlux: what the host's scheduler did with the thread.
+export const HOST_ON = 0;
+/** something else runs on its core */
+export const HOST_PREEMPTED = 1;
+/** it sleeps in the host, outside of a park: its core can be lent */
+export const HOST_BLOCKED = 2;
+
+// flux_core.flags, written by kFlux
+export const CORE_CLAIMED = 1;
+export const CORE_OFFLINE = 2;
+
+// What a command to a bridge asks for.
+/** an idle core to a parked vCPU */
+export const OP_GRANT = 1;
+/** the owner leaves; the core falls idle */
+export const OP_PARK = 2;
+/** the owner leaves in favour of another vCPU */
+export const OP_MOVE = 3;
+/** who gets the core if its owner leaves by itself; nobody: HANDLE_NONE */
+export const OP_HEIR = 4;
+/** kFlux: the park in flight is forced now, not at its deadline */
+export const OP_FORCE = 5;
+
+// Which tier a park starts with. 0: kick at once if the guest says that it runs application
+// code, ask otherwise and kick after kick_after_us.
+/** never kick before the deadline */
+export const FLAG_ASK_ONLY = 1;
+export const FLAG_KICK_NOW = 2;
+
+// Words of a command, as the loop writes it; the result is 0 or a negative errno.
+export const CMD_OP = 0;
+export const CMD_CORE = 1;
+export const CMD_FROM = 2;
+export const CMD_TO = 3;
+export const CMD_FLAGS = 4;
+/** TSC of the decision */
+export const CMD_TSC_LO = 5;
+export const CMD_TSC_HI = 6;
+export const CMD_RESULT = 7;
+export const CMD_WORDS = 8;
 
 /**
  * The table's head.
@@ -522,7 +568,9 @@ export const OFF_TABLE_VMS_CHANGED = 48;
 export const OFF_TABLE_ARBITER_CORE = 52;
 /** bit mask of the managed cores, 256 bits */
 export const OFF_TABLE_MANAGED = 56;
-export const OFF_TABLE_RESERVED = 88;
+/** the kFlux domain whose pages belong over this table's; 0: the affinity bridge */
+export const OFF_TABLE_KFLUX_DOMAIN = 88;
+export const OFF_TABLE_RESERVED = 92;
 export const W_TABLE_MAGIC = 0;
 export const W_TABLE_ABI_MAJOR = 1;
 export const W_TABLE_ABI_MINOR = 2;
@@ -546,7 +594,9 @@ export const W_TABLE_VMS_CHANGED = 12;
 export const W_TABLE_ARBITER_CORE = 13;
 /** bit mask of the managed cores, 256 bits */
 export const W_TABLE_MANAGED = 14;
-export const W_TABLE_RESERVED = 22;
+/** the kFlux domain whose pages belong over this table's; 0: the affinity bridge */
+export const W_TABLE_KFLUX_DOMAIN = 22;
+export const W_TABLE_RESERVED = 23;
 
 /**
  * One managed core.
@@ -564,7 +614,13 @@ export const OFF_CORE_SWITCHES = 12;
 export const OFF_CORE_SINCE_TSC = 16;
 export const OFF_CORE_YIELDS = 24;
 export const OFF_CORE_FORCED = 28;
-export const OFF_CORE_RESERVED = 32;
+/** kFlux: `CORE_*` */
+export const OFF_CORE_FLAGS = 32;
+/** kFlux: times it went on because its owner slept in the host */
+export const OFF_CORE_LENT = 36;
+/** kFlux: times it was taken from a thread that did not come back */
+export const OFF_CORE_TAKEN = 40;
+export const OFF_CORE_RESERVED = 44;
 /** owner, successor, generation: see above */
 export const W_CORE_WORD_LO = 0;
 export const W_CORE_WORD_HI = 1;
@@ -577,7 +633,13 @@ export const W_CORE_SINCE_TSC_LO = 4;
 export const W_CORE_SINCE_TSC_HI = 5;
 export const W_CORE_YIELDS = 6;
 export const W_CORE_FORCED = 7;
-export const W_CORE_RESERVED = 8;
+/** kFlux: `CORE_*` */
+export const W_CORE_FLAGS = 8;
+/** kFlux: times it went on because its owner slept in the host */
+export const W_CORE_LENT = 9;
+/** kFlux: times it was taken from a thread that did not come back */
+export const W_CORE_TAKEN = 10;
+export const W_CORE_RESERVED = 11;
 
 /**
  * One VM: its first line block.
@@ -712,7 +774,17 @@ export const OFF_VCPU_T_ENTER = 120;
 export const OFF_VCPU_LOST_TSC = 128;
 /** since when it is in the guest, not yet in used_tsc; 0: it is not */
 export const OFF_VCPU_ENTERED_TSC = 136;
-export const OFF_VCPU_RESERVED = 144;
+/** kFlux: `HOST_*` */
+export const OFF_VCPU_HOST = 144;
+/** kFlux: times its thread fell asleep in the host while it held a core */
+export const OFF_VCPU_BLOCKS = 148;
+/** kFlux: since when it sleeps there; 0: it does not */
+export const OFF_VCPU_BLOCKED_TSC = 152;
+/** kFlux's meters of this vCPU, to be added to its VM's */
+export const OFF_VCPU_GRANTED_TSC = 160;
+export const OFF_VCPU_USED_TSC = 168;
+export const OFF_VCPU_TAKEN_TSC = 176;
+export const OFF_VCPU_RESERVED = 184;
 /** state and core: see above; futex of the vCPU's thread */
 export const W_VCPU_WORD = 0;
 /** `HELD_*`; CAS */
@@ -766,7 +838,370 @@ export const W_VCPU_LOST_TSC_HI = 33;
 /** since when it is in the guest, not yet in used_tsc; 0: it is not */
 export const W_VCPU_ENTERED_TSC_LO = 34;
 export const W_VCPU_ENTERED_TSC_HI = 35;
-export const W_VCPU_RESERVED = 36;
+/** kFlux: `HOST_*` */
+export const W_VCPU_HOST = 36;
+/** kFlux: times its thread fell asleep in the host while it held a core */
+export const W_VCPU_BLOCKS = 37;
+/** kFlux: since when it sleeps there; 0: it does not */
+export const W_VCPU_BLOCKED_TSC_LO = 38;
+export const W_VCPU_BLOCKED_TSC_HI = 39;
+/** kFlux's meters of this vCPU, to be added to its VM's */
+export const W_VCPU_GRANTED_TSC_LO = 40;
+export const W_VCPU_GRANTED_TSC_HI = 41;
+export const W_VCPU_USED_TSC_LO = 42;
+export const W_VCPU_USED_TSC_HI = 43;
+export const W_VCPU_TAKEN_TSC_LO = 44;
+export const W_VCPU_TAKEN_TSC_HI = 45;
+export const W_VCPU_RESERVED = 46;
+
+// ---- abi/kflux.h ----
+
+export const KF_MAGIC = 0x584c464b;
+export const KF_EVENTS_OFFSET = 0x44a000;
+export const KF_EVENTS = 4096;
+export const KF_EVENT_BYTES = 32;
+export const KF_BATCH_MAX = 512;
+
+/** Any descriptor. The numbers are those of _IOWR(0xb5, nr, struct ...), checked in kmod. */
+export const KF_HELLO = 0xc020b501;
+
+// A domain's file. JOIN needs CAP_SYS_NICE unless it only views.
+export const KF_JOIN = 0xc010b502;
+export const KF_CLAIM = 0xc038b503;
+export const KF_RELEASE = 0x0000b504;
+export const KF_SUBMIT = 0xc010b505;
+export const KF_VM_CREATE = 0xc010b506;
+
+// A VM's descriptor.
+export const KF_REGISTER = 0xc020b510;
+export const KF_PARK = 0xc028b511;
+export const KF_RUN = 0xc028b512;
+export const KF_UNREGISTER = 0xc010b513;
+/** by the VMM, for an arbiter that adopts the VM: ESTALE without a lease */
+export const KF_MANAGE = 0x0000b514;
+export const KF_UNMANAGE = 0x0000b515;
+/** every vCPU is DEAD and woken; the VM never runs again */
+export const KF_END = 0x0000b516;
+
+/** to look only: no claim, no VM */
+export const KF_JOIN_VIEW = 1;
+/** ends the lease that another file of this domain has */
+export const KF_CLAIM_TAKEOVER = 1;
+/** starts under the ordinary scheduler */
+export const KF_REGISTER_UNMANAGED = 1;
+
+// flux_kf_command.flags beside `FLAG_*`: the core must be at `generation`. Implied by FORCE.
+export const KF_FLAG_GENERATION = 256;
+export const KF_NEVER = 0xffffffff;
+
+// Why PARK or RUN came back.
+/** RUN: KVM_RUN is through; what it wants is in kvm_run */
+export const KF_EXIT = 1;
+/** RUN: a signal, or other work that waits for this thread in user space */
+export const KF_SIGNAL = 2;
+/** there is a (new) core; RUN left the old one in this call */
+export const KF_GRANTED = 3;
+export const KF_UNMANAGED = 4;
+export const KF_DEAD = 5;
+
+// flux_kf_event.kind
+/** core, to */
+export const KF_EV_GRANT = 1;
+/** core, from, to: the owner is asked to leave; arg: its park_req */
+export const KF_EV_REQUEST = 2;
+/** core, from */
+export const KF_EV_KICK = 3;
+/** core, from, to: handed over; arg: `HOW_*` */
+export const KF_EV_LEAVE = 4;
+/** from: switched out */
+export const KF_EV_PARKED = 5;
+/** core, from; arg: `HOST_*` at that moment */
+export const KF_EV_FORCE = 6;
+/** core, from: sleeps in the host */
+export const KF_EV_BLOCKED = 7;
+export const KF_EV_UNBLOCKED = 8;
+export const KF_EV_DEAD = 9;
+export const KF_EV_UNMANAGED = 10;
+export const KF_EV_MANAGED = 11;
+/** arg: epoch; core 1: begins, 0: ended */
+export const KF_EV_LEASE = 12;
+/** core; arg: 1 offline, 0 back */
+export const KF_EV_OFFLINE = 13;
+/** core, from, to: a command; arg: errno */
+export const KF_EV_REFUSED = 14;
+
+/**
+ * Page 0 of a domain.
+ *
+ * `struct flux_kf_status` of abi/kflux.h.
+ */
+export const SIZE_KF_STATUS = 384;
+export const OFF_KF_STATUS_MAGIC = 0;
+export const OFF_KF_STATUS_ABI_MAJOR = 4;
+export const OFF_KF_STATUS_ABI_MINOR = 8;
+export const OFF_KF_STATUS_DOMAIN = 12;
+/** of the lease; 0: there never was one */
+export const OFF_KF_STATUS_EPOCH = 16;
+/** 1: an arbiter has it */
+export const OFF_KF_STATUS_LEASED = 20;
+export const OFF_KF_STATUS_LEASE_MS = 24;
+export const OFF_KF_STATUS_VMS = 28;
+/** counters since the domain began */
+export const OFF_KF_STATUS_COMMANDS = 32;
+export const OFF_KF_STATUS_REFUSED = 40;
+export const OFF_KF_STATUS_SWITCHES = 48;
+export const OFF_KF_STATUS_KICKS = 56;
+export const OFF_KF_STATUS_RESERVED0 = 64;
+/** arbiter's loop: any change says that it is alive */
+export const OFF_KF_STATUS_HEARTBEAT = 128;
+export const OFF_KF_STATUS_RESERVED1 = 132;
+/** events written so far; entry n is at n mod `KF_EVENTS` */
+export const OFF_KF_STATUS_EVENTS = 256;
+export const OFF_KF_STATUS_RESERVED2 = 264;
+export const W_KF_STATUS_MAGIC = 0;
+export const W_KF_STATUS_ABI_MAJOR = 1;
+export const W_KF_STATUS_ABI_MINOR = 2;
+export const W_KF_STATUS_DOMAIN = 3;
+/** of the lease; 0: there never was one */
+export const W_KF_STATUS_EPOCH = 4;
+/** 1: an arbiter has it */
+export const W_KF_STATUS_LEASED = 5;
+export const W_KF_STATUS_LEASE_MS = 6;
+export const W_KF_STATUS_VMS = 7;
+/** counters since the domain began */
+export const W_KF_STATUS_COMMANDS_LO = 8;
+export const W_KF_STATUS_COMMANDS_HI = 9;
+export const W_KF_STATUS_REFUSED_LO = 10;
+export const W_KF_STATUS_REFUSED_HI = 11;
+export const W_KF_STATUS_SWITCHES_LO = 12;
+export const W_KF_STATUS_SWITCHES_HI = 13;
+export const W_KF_STATUS_KICKS_LO = 14;
+export const W_KF_STATUS_KICKS_HI = 15;
+export const W_KF_STATUS_RESERVED0 = 16;
+/** arbiter's loop: any change says that it is alive */
+export const W_KF_STATUS_HEARTBEAT = 32;
+export const W_KF_STATUS_RESERVED1 = 33;
+/** events written so far; entry n is at n mod `KF_EVENTS` */
+export const W_KF_STATUS_EVENTS_LO = 64;
+export const W_KF_STATUS_EVENTS_HI = 65;
+export const W_KF_STATUS_RESERVED2 = 66;
+
+/**
+ * One event. `sequence` is written last: n + 1 of event n; anything else is being overwritten.
+ *
+ * `struct flux_kf_event` of abi/kflux.h.
+ */
+export const SIZE_KF_EVENT = 32;
+export const OFF_KF_EVENT_SEQUENCE = 0;
+export const OFF_KF_EVENT_KIND = 4;
+export const OFF_KF_EVENT_CORE = 6;
+export const OFF_KF_EVENT_FROM = 8;
+export const OFF_KF_EVENT_TO = 10;
+/** the core's, after it */
+export const OFF_KF_EVENT_GENERATION = 12;
+export const OFF_KF_EVENT_TSC = 16;
+export const OFF_KF_EVENT_ARG = 24;
+export const OFF_KF_EVENT_RESERVED = 28;
+export const W_KF_EVENT_SEQUENCE = 0;
+export const W_KF_EVENT_KIND = 1;
+export const W_KF_EVENT_FROM = 2;
+/** the core's, after it */
+export const W_KF_EVENT_GENERATION = 3;
+export const W_KF_EVENT_TSC_LO = 4;
+export const W_KF_EVENT_TSC_HI = 5;
+export const W_KF_EVENT_ARG = 6;
+export const W_KF_EVENT_RESERVED = 7;
+
+/** `struct flux_kf_hello` of abi/kflux.h. */
+export const SIZE_KF_HELLO = 32;
+/** in: the caller's; out: the module's, also with EPROTO */
+export const OFF_KF_HELLO_ABI_MAJOR = 0;
+export const OFF_KF_HELLO_ABI_MINOR = 4;
+/** out: the module's */
+export const OFF_KF_HELLO_VERSION = 8;
+/** in: the caller's; out: the module's, also with EPROTO */
+export const W_KF_HELLO_ABI_MAJOR = 0;
+export const W_KF_HELLO_ABI_MINOR = 1;
+/** out: the module's */
+export const W_KF_HELLO_VERSION = 2;
+
+/** `struct flux_kf_join` of abi/kflux.h. */
+export const SIZE_KF_JOIN = 16;
+/** in: 0 makes a new one; out */
+export const OFF_KF_JOIN_DOMAIN = 0;
+export const OFF_KF_JOIN_FLAGS = 4;
+export const OFF_KF_JOIN_RESERVED = 8;
+/** in: 0 makes a new one; out */
+export const W_KF_JOIN_DOMAIN = 0;
+export const W_KF_JOIN_FLAGS = 1;
+export const W_KF_JOIN_RESERVED = 2;
+
+/** `struct flux_kf_claim` of abi/kflux.h. */
+export const SIZE_KF_CLAIM = 56;
+/** bit mask of the cores */
+export const OFF_KF_CLAIM_MANAGED = 0;
+/** 10 to 60000: how long the heartbeat may stand still */
+export const OFF_KF_CLAIM_LEASE_MS = 32;
+export const OFF_KF_CLAIM_FLAGS = 36;
+/** out */
+export const OFF_KF_CLAIM_EPOCH = 40;
+export const OFF_KF_CLAIM_RESERVED = 44;
+/** bit mask of the cores */
+export const W_KF_CLAIM_MANAGED = 0;
+/** 10 to 60000: how long the heartbeat may stand still */
+export const W_KF_CLAIM_LEASE_MS = 8;
+export const W_KF_CLAIM_FLAGS = 9;
+/** out */
+export const W_KF_CLAIM_EPOCH = 10;
+export const W_KF_CLAIM_RESERVED = 11;
+
+/** `struct flux_kf_submit` of abi/kflux.h. */
+export const SIZE_KF_SUBMIT = 16;
+/** address of struct flux_kf_command[count], results are written there */
+export const OFF_KF_SUBMIT_COMMANDS = 0;
+/** at most `KF_BATCH_MAX` */
+export const OFF_KF_SUBMIT_COUNT = 8;
+/** out */
+export const OFF_KF_SUBMIT_FAILED = 12;
+/** address of struct flux_kf_command[count], results are written there */
+export const W_KF_SUBMIT_COMMANDS_LO = 0;
+export const W_KF_SUBMIT_COMMANDS_HI = 1;
+/** at most `KF_BATCH_MAX` */
+export const W_KF_SUBMIT_COUNT = 2;
+/** out */
+export const W_KF_SUBMIT_FAILED = 3;
+
+/**
+ * One command. They are carried out in order; each has its own result.
+ *
+ * `struct flux_kf_command` of abi/kflux.h.
+ */
+export const SIZE_KF_COMMAND = 64;
+/** `OP_*` */
+export const OFF_KF_COMMAND_OP = 0;
+export const OFF_KF_COMMAND_CORE = 4;
+/** handles */
+export const OFF_KF_COMMAND_FROM = 8;
+export const OFF_KF_COMMAND_TO = 12;
+/** `FLAG_*`, `KF_FLAG_*` */
+export const OFF_KF_COMMAND_FLAGS = 16;
+export const OFF_KF_COMMAND_GENERATION = 20;
+/** of a park without `FLAG_KICK_NOW` or _ASK_ONLY: 0 at once */
+export const OFF_KF_COMMAND_KICK_AFTER_US = 24;
+/** 100 to 10000000; 0: 10000 */
+export const OFF_KF_COMMAND_DEADLINE_US = 28;
+export const OFF_KF_COMMAND_DECIDED_TSC = 32;
+/** out: 0 or a negative errno */
+export const OFF_KF_COMMAND_RESULT = 40;
+/** out: the number of the request, for the guest's line; 0: the core went at once */
+export const OFF_KF_COMMAND_PARK_REQ = 44;
+export const OFF_KF_COMMAND_RESERVED = 48;
+/** `OP_*` */
+export const W_KF_COMMAND_OP = 0;
+export const W_KF_COMMAND_CORE = 1;
+/** handles */
+export const W_KF_COMMAND_FROM = 2;
+export const W_KF_COMMAND_TO = 3;
+/** `FLAG_*`, `KF_FLAG_*` */
+export const W_KF_COMMAND_FLAGS = 4;
+export const W_KF_COMMAND_GENERATION = 5;
+/** of a park without `FLAG_KICK_NOW` or _ASK_ONLY: 0 at once */
+export const W_KF_COMMAND_KICK_AFTER_US = 6;
+/** 100 to 10000000; 0: 10000 */
+export const W_KF_COMMAND_DEADLINE_US = 7;
+export const W_KF_COMMAND_DECIDED_TSC_LO = 8;
+export const W_KF_COMMAND_DECIDED_TSC_HI = 9;
+/** out: 0 or a negative errno */
+export const W_KF_COMMAND_RESULT = 10;
+/** out: the number of the request, for the guest's line; 0: the core went at once */
+export const W_KF_COMMAND_PARK_REQ = 11;
+export const W_KF_COMMAND_RESERVED = 12;
+
+/** `struct flux_kf_vm` of abi/kflux.h. */
+export const SIZE_KF_VM = 16;
+export const OFF_KF_VM_SLOT = 0;
+/** 1 to `MAX_VCPUS` */
+export const OFF_KF_VM_VCPUS = 4;
+/** 0 */
+export const OFF_KF_VM_FLAGS = 8;
+/** out: close-on-exec */
+export const OFF_KF_VM_FD = 12;
+export const W_KF_VM_SLOT = 0;
+/** 1 to `MAX_VCPUS` */
+export const W_KF_VM_VCPUS = 1;
+/** 0 */
+export const W_KF_VM_FLAGS = 2;
+/** out: close-on-exec */
+export const W_KF_VM_FD = 3;
+
+/** `struct flux_kf_register` of abi/kflux.h. */
+export const SIZE_KF_REGISTER = 32;
+export const OFF_KF_REGISTER_VCPU = 0;
+export const OFF_KF_REGISTER_FLAGS = 4;
+/** address of the guest's critical word in this process; 0: there is none */
+export const OFF_KF_REGISTER_CRITICAL = 8;
+/** address of flux_host_vcpu.held of this vCPU; 0: there is none */
+export const OFF_KF_REGISTER_HELD_HINT = 16;
+/** the vCPU's KVM descriptor for RUN; 0xffffffff: RUN is not used */
+export const OFF_KF_REGISTER_KVM_FD = 24;
+export const OFF_KF_REGISTER_RESERVED = 28;
+export const W_KF_REGISTER_VCPU = 0;
+export const W_KF_REGISTER_FLAGS = 1;
+/** address of the guest's critical word in this process; 0: there is none */
+export const W_KF_REGISTER_CRITICAL_LO = 2;
+export const W_KF_REGISTER_CRITICAL_HI = 3;
+/** address of flux_host_vcpu.held of this vCPU; 0: there is none */
+export const W_KF_REGISTER_HELD_HINT_LO = 4;
+export const W_KF_REGISTER_HELD_HINT_HI = 5;
+/** the vCPU's KVM descriptor for RUN; 0xffffffff: RUN is not used */
+export const W_KF_REGISTER_KVM_FD = 6;
+export const W_KF_REGISTER_RESERVED = 7;
+
+/**
+ * PARK and RUN.
+ *
+ * `struct flux_kf_turn` of abi/kflux.h.
+ */
+export const SIZE_KF_TURN = 40;
+export const OFF_KF_TURN_VCPU = 0;
+/** PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY */
+export const OFF_KF_TURN_HOW = 4;
+/** out: `KF_EXIT` ... `KF_DEAD` */
+export const OFF_KF_TURN_REASON = 8;
+/** out: `CORE_NONE` without one */
+export const OFF_KF_TURN_CORE = 12;
+/** out, RUN: kicks that were found stale or met a critical guest */
+export const OFF_KF_TURN_KICKS = 16;
+/** out, RUN: `HOW_*` if it left its core in this call, else 0 */
+export const OFF_KF_TURN_LEFT = 20;
+/** out, RUN: ticks inside KVM_RUN */
+export const OFF_KF_TURN_GUEST_TSC = 24;
+/** out, RUN: when KVM_RUN came back for the last time */
+export const OFF_KF_TURN_SEEN_TSC = 32;
+export const W_KF_TURN_VCPU = 0;
+/** PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY */
+export const W_KF_TURN_HOW = 1;
+/** out: `KF_EXIT` ... `KF_DEAD` */
+export const W_KF_TURN_REASON = 2;
+/** out: `CORE_NONE` without one */
+export const W_KF_TURN_CORE = 3;
+/** out, RUN: kicks that were found stale or met a critical guest */
+export const W_KF_TURN_KICKS = 4;
+/** out, RUN: `HOW_*` if it left its core in this call, else 0 */
+export const W_KF_TURN_LEFT = 5;
+/** out, RUN: ticks inside KVM_RUN */
+export const W_KF_TURN_GUEST_TSC_LO = 6;
+export const W_KF_TURN_GUEST_TSC_HI = 7;
+/** out, RUN: when KVM_RUN came back for the last time */
+export const W_KF_TURN_SEEN_TSC_LO = 8;
+export const W_KF_TURN_SEEN_TSC_HI = 9;
+
+/** `struct flux_kf_vcpu` of abi/kflux.h. */
+export const SIZE_KF_VCPU = 16;
+export const OFF_KF_VCPU_VCPU = 0;
+export const OFF_KF_VCPU_RESERVED = 4;
+export const W_KF_VCPU_VCPU = 0;
+export const W_KF_VCPU_RESERVED = 1;
 
 // ---- abi/load.h ----
 

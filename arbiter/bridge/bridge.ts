@@ -5,33 +5,23 @@
  * the core has changed hands.
  */
 
-// Words of one command.
-export const CMD_OP = 0;
-export const CMD_CORE = 1;
-/** Handle of the vCPU that has the core, for OP_PARK and OP_MOVE. */
-export const CMD_FROM = 2;
-/** Handle of the vCPU that gets the core; for OP_HEIR the heir, 0 to have none. */
-export const CMD_TO = 3;
-export const CMD_FLAGS = 4;
-/** TSC of the decision, for the stages of a hand-over. */
-export const CMD_TSC_LO = 5;
-export const CMD_TSC_HI = 6;
-export const CMD_RESULT = 7;
+import { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK } from '../abi/layout.gen.ts';
+
+export {
+  CMD_CORE,
+  CMD_FLAGS,
+  CMD_FROM,
+  CMD_OP,
+  CMD_RESULT,
+  CMD_TO,
+  CMD_TSC_HI,
+  CMD_TSC_LO,
+  FLAG_ASK_ONLY,
+  FLAG_KICK_NOW,
+} from '../abi/layout.gen.ts';
+export { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK };
+/** For indexing the batch: 1 << CMD_SHIFT is CMD_WORDS. */
 export const CMD_SHIFT = 3;
-export const CMD_WORDS = 1 << CMD_SHIFT;
-
-/** Gives an idle core to a parked vCPU. */
-export const OP_GRANT = 1;
-/** Asks the core's owner to leave it; the core falls idle. */
-export const OP_PARK = 2;
-/** Asks the core's owner to leave it in favour of another vCPU; both halves in one. */
-export const OP_MOVE = 3;
-/** Writes down who gets the core if its owner leaves by itself. */
-export const OP_HEIR = 4;
-
-/** Wait for the guest to notice; kick only when that takes too long. */
-export const FLAG_ASK_ONLY = 1;
-export const FLAG_KICK_NOW = 2;
 
 // Results: 0, or one of these.
 /** The vCPU that should get the core is not parked. */
@@ -86,5 +76,6 @@ const ops: Readonly<Record<number, string>> = {
   [OP_PARK]: 'park',
   [OP_MOVE]: 'move',
   [OP_HEIR]: 'heir',
+  [OP_FORCE]: 'force',
 };
 export const opName = (op: number): string => ops[op] ?? `op ${op}`;

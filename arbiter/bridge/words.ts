@@ -13,11 +13,12 @@ import {
   MAX_VMS,
   SUMMARY_LINES,
   TVCPU_BYTES,
+  TVCPUS_BYTES,
+  TVCPUS_OFFSET,
   VCPU_BYTES,
   VCPU_HOST_OFFSET,
   VCPUS_OFFSET,
   VM_BYTES,
-  VM_LINE_BYTES,
   VMS_OFFSET,
 } from '../abi/layout.gen.ts';
 import { coreOwner as ownerOf, coreSuccessor as successorOf } from '../abi/words.ts';
@@ -27,11 +28,11 @@ export { ownerOf, successorOf };
 
 /** Word index of a core's block in the table. */
 export const coreBase = (core: number): number => (CORES_OFFSET + core * CORE_BYTES) >> 2;
-/** Word index of a VM's line block in the table. */
+/** Word index of a VM's line in the table. */
 export const vmBase = (slot: number): number => (VMS_OFFSET + slot * VM_BYTES) >> 2;
 /** Word index of a vCPU's block in the table. */
 export const tableVcpuBase = (slot: number, vcpu: number): number =>
-  (VMS_OFFSET + slot * VM_BYTES + VM_LINE_BYTES + vcpu * TVCPU_BYTES) >> 2;
+  (TVCPUS_OFFSET + slot * TVCPUS_BYTES + vcpu * TVCPU_BYTES) >> 2;
 
 /** Word index of a VM's summary line in the arena. */
 export const summaryBase = (slot: number): number => (slot * HOT_BYTES + (slot % SUMMARY_LINES) * LINE) >> 2;

@@ -14,6 +14,8 @@ import {
   ABI_MINOR,
   HOT_BYTES,
   OFF_VM_DOORBELL,
+  TVCPUS_BYTES,
+  TVCPUS_OFFSET,
   PROTOCOL,
   SIZE_VCPU,
   TABLE_BYTES,
@@ -21,7 +23,6 @@ import {
   VCPU_BYTES,
   VMS_OFFSET,
   VM_BYTES,
-  VM_LINE_BYTES,
   VM_LIVE,
   VM_STARTING,
   W_CORE_HEIR,
@@ -195,7 +196,7 @@ export class Rig {
 
   /** A word of a vCPU's block in the hand-off table. */
   vcpu(vm: RigVm, word: number, vcpu = 0): number {
-    const block = VMS_OFFSET + vm.slot * VM_BYTES + VM_LINE_BYTES + vcpu * SIZE_VCPU;
+    const block = TVCPUS_OFFSET + vm.slot * TVCPUS_BYTES + vcpu * SIZE_VCPU;
     return Atomics.load(this.words, block / 4 + word);
   }
 

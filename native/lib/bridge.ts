@@ -1,44 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The affinity bridge: cores moved by sched_setaffinity and futex hand-off, without a kernel module. */
-import { addon, failure } from './addon.ts';
+import { addon } from './addon.ts';
 import type { Arena } from './memory.ts';
 import type { RawBridge } from './raw.ts';
 
-// Words of one command in the batch. Plain constants, because V8 folds them into the loop's code; checked below.
-export const CMD_OP = 0;
-export const CMD_CORE = 1;
-export const CMD_FROM = 2;
-export const CMD_TO = 3;
-export const CMD_FLAGS = 4;
-/** When the decision was made, for the stamps of the hand-over. */
-export const CMD_TSC_LO = 5;
-export const CMD_TSC_HI = 6;
-/** 0 or a negative errno value, filled in by `submit`. */
-export const CMD_RESULT = 7;
-export const CMD_WORDS = 8;
-
-export const OP_GRANT = 1;
-export const OP_PARK = 2;
-export const OP_MOVE = 3;
-export const OP_HEIR = 4;
-
-/** Write the park generation and leave it at that. */
-export const FLAG_ASK_ONLY = 1;
-/** Kick without asking first. */
-export const FLAG_KICK_NOW = 2;
-
-const here: Record<string, number> = {
-  ...{ CMD_OP, CMD_CORE, CMD_FROM, CMD_TO, CMD_FLAGS, CMD_TSC_LO, CMD_TSC_HI, CMD_RESULT, CMD_WORDS },
-  ...{ OP_GRANT, OP_PARK, OP_MOVE, OP_HEIR, FLAG_ASK_ONLY, FLAG_KICK_NOW },
-};
-for (const [name, value] of Object.entries(addon.commandConstants())) {
-  if (here[name] !== value) {
-    throw failure(
-      'EPROTO',
-      `native/lib/bridge.ts and flux_handoff.h differ: ${name} is ${here[name]} here and ${value} there`,
-    );
-  }
-}
+/** The words of a command in the batch. */
+export {
+  CMD_CORE,
+  CMD_FLAGS,
+  CMD_FROM,
+  CMD_OP,
+  CMD_RESULT,
+  CMD_TO,
+  CMD_TSC_HI,
+  CMD_TSC_LO,
+  CMD_WORDS,
+  FLAG_ASK_ONLY,
+  FLAG_KICK_NOW,
+  OP_GRANT,
+  OP_HEIR,
+  OP_MOVE,
+  OP_PARK,
+} from '../../arbiter/abi/layout.gen.ts';
 
 /** Fills in the header of a new, zeroed hand-off table. */
 export const initTable: (table: ArrayBuffer, tscKhz: number, stampShift: number) => void = addon.tableInit;
@@ -53,7 +36,7 @@ export const checkTable: (table: ArrayBuffer) => void = addon.tableCheck;
 export class AffinityBridge {
   /** For `AffinityBridge.wrap` in another thread of this process. */
   readonly id: number;
-  /** Commands of CMD_WORDS words each. All threads see the same memory. */
+  /** Commands of CMD_WORDS words each, as in abi/handoff.h. All threads see the same memory. */
   readonly batch: Int32Array;
   /** Commands that fit. */
   readonly capacity: number;

@@ -108,7 +108,6 @@ export interface Addon {
   tableCheck: (table: ArrayBuffer) => void;
   bridgeOpen: (table: ArrayBuffer, capacity: number) => RawBridge;
   bridgeWrap: (id: number) => RawBridge;
-  commandConstants: () => Record<string, number>;
 
   releaserOpen: (table: ArrayBuffer) => RawReleaser;
   releaserWrap: (id: number) => RawReleaser;

@@ -11,6 +11,7 @@
 #include "flux.h"
 #include "flux_handoff.h"
 #include "handoff.h"
+#include "kflux.h"
 #include "load.h"
 #include "protocol.h"
 

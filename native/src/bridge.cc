@@ -247,29 +247,6 @@ Napi::Value TableCheck(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-// The enumerators of flux_handoff.h, compared at load with those that TypeScript has.
-Napi::Value CommandConstants(const Napi::CallbackInfo& info) {
-  Napi::Object result = Napi::Object::New(info.Env());
-#define SET(name) result.Set(#name, static_cast<int32_t>(FLUX_##name))
-  SET(CMD_OP);
-  SET(CMD_CORE);
-  SET(CMD_FROM);
-  SET(CMD_TO);
-  SET(CMD_FLAGS);
-  SET(CMD_TSC_LO);
-  SET(CMD_TSC_HI);
-  SET(CMD_RESULT);
-  SET(CMD_WORDS);
-  SET(OP_GRANT);
-  SET(OP_PARK);
-  SET(OP_MOVE);
-  SET(OP_HEIR);
-  SET(FLAG_ASK_ONLY);
-  SET(FLAG_KICK_NOW);
-#undef SET
-  return result;
-}
-
 }  // namespace
 
 void InitBridge(Napi::Object exports) {
@@ -277,5 +254,4 @@ void InitBridge(Napi::Object exports) {
   Export<BridgeWrap>(exports, "bridgeWrap");
   Export<TableInit>(exports, "tableInit");
   Export<TableCheck>(exports, "tableCheck");
-  Export<CommandConstants>(exports, "commandConstants");
 }

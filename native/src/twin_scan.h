@@ -26,7 +26,7 @@ inline int32_t GuestWord(int32_t slot, int32_t vcpu, size_t offset) {
          2;
 }
 inline int32_t TableVcpuWord(int32_t slot, int32_t vcpu, size_t offset) {
-  return (FLUX_VMS_OFFSET + slot * FLUX_VM_BYTES + FLUX_VM_LINE_BYTES + vcpu * FLUX_TVCPU_BYTES +
+  return (FLUX_TVCPUS_OFFSET + slot * FLUX_TVCPUS_BYTES + vcpu * FLUX_TVCPU_BYTES +
           static_cast<int32_t>(offset)) >>
          2;
 }

@@ -3,7 +3,7 @@
 // `node abi/gen/generate.ts`.
 
 use core::mem::{offset_of, size_of};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicU8};
 
 // ---- abi/flux.h ----
 
@@ -412,11 +412,12 @@ pub const TABLE_MAGIC: u32 = 0x46444e48;
 pub const CORES_OFFSET: usize = 0x1000;
 pub const CORE_BYTES: usize = 128;
 pub const VMS_OFFSET: usize = 0x9000;
-pub const VM_LINE_BYTES: usize = 256;
+pub const VM_BYTES: usize = 256;
+pub const TVCPUS_OFFSET: usize = 0x49000;
 pub const TVCPU_BYTES: usize = 256;
-/// 256 + 16 * 256
-pub const VM_BYTES: usize = 4352;
-/// 0x9000 + 1024 * 4352, in whole pages
+/// of one VM: 16 * 256, a page
+pub const TVCPUS_BYTES: usize = 4096;
+/// 0x49000 + 1024 * 4096
 pub const TABLE_BYTES: usize = 4493312;
 
 // flux_vcpu.word, low byte. NEW is not PARKED: its thread is not there yet.
@@ -457,6 +458,51 @@ pub const HOW_KICKED: u32 = 3;
 pub const HOW_FORCED: u32 = 4;
 /// asked to leave before it had entered the guest
 pub const HOW_ENTRY: u32 = 5;
+/// kFlux: its thread slept in the host, so the core went on without it
+pub const HOW_LENT: u32 = 6;
+/// kFlux: its thread did not come back from the host after the deadline
+pub const HOW_TAKEN: u32 = 7;
+
+// flux_vcpu.host, written by kFlux: what the host's scheduler did with the thread.
+pub const HOST_ON: u32 = 0;
+/// something else runs on its core
+pub const HOST_PREEMPTED: u32 = 1;
+/// it sleeps in the host, outside of a park: its core can be lent
+pub const HOST_BLOCKED: u32 = 2;
+
+// flux_core.flags, written by kFlux
+pub const CORE_CLAIMED: u32 = 1;
+pub const CORE_OFFLINE: u32 = 2;
+
+// What a command to a bridge asks for.
+/// an idle core to a parked vCPU
+pub const OP_GRANT: u32 = 1;
+/// the owner leaves; the core falls idle
+pub const OP_PARK: u32 = 2;
+/// the owner leaves in favour of another vCPU
+pub const OP_MOVE: u32 = 3;
+/// who gets the core if its owner leaves by itself; nobody: HANDLE_NONE
+pub const OP_HEIR: u32 = 4;
+/// kFlux: the park in flight is forced now, not at its deadline
+pub const OP_FORCE: u32 = 5;
+
+// Which tier a park starts with. 0: kick at once if the guest says that it runs application
+// code, ask otherwise and kick after kick_after_us.
+/// never kick before the deadline
+pub const FLAG_ASK_ONLY: u32 = 1;
+pub const FLAG_KICK_NOW: u32 = 2;
+
+// Words of a command, as the loop writes it; the result is 0 or a negative errno.
+pub const CMD_OP: u32 = 0;
+pub const CMD_CORE: u32 = 1;
+pub const CMD_FROM: u32 = 2;
+pub const CMD_TO: u32 = 3;
+pub const CMD_FLAGS: u32 = 4;
+/// TSC of the decision
+pub const CMD_TSC_LO: u32 = 5;
+pub const CMD_TSC_HI: u32 = 6;
+pub const CMD_RESULT: u32 = 7;
+pub const CMD_WORDS: u32 = 8;
 
 /// The table's head.
 ///
@@ -486,7 +532,9 @@ pub struct Table {
     pub arbiter_core: AtomicU32,
     /// bit mask of the managed cores, 256 bits
     pub managed: [AtomicU32; 8],
-    pub reserved: [AtomicU32; 10],
+    /// the kFlux domain whose pages belong over this table's; 0: the affinity bridge
+    pub kflux_domain: AtomicU32,
+    pub reserved: [AtomicU32; 9],
 }
 
 const _: () = {
@@ -506,7 +554,8 @@ const _: () = {
     assert!(offset_of!(Table, vms_changed) == 48);
     assert!(offset_of!(Table, arbiter_core) == 52);
     assert!(offset_of!(Table, managed) == 56);
-    assert!(offset_of!(Table, reserved) == 88);
+    assert!(offset_of!(Table, kflux_domain) == 88);
+    assert!(offset_of!(Table, reserved) == 92);
 };
 
 /// One managed core.
@@ -524,7 +573,13 @@ pub struct Core {
     pub since_tsc: AtomicU64,
     pub yields: AtomicU32,
     pub forced: AtomicU32,
-    pub reserved: [AtomicU32; 24],
+    /// kFlux: `CORE_*`
+    pub flags: AtomicU32,
+    /// kFlux: times it went on because its owner slept in the host
+    pub lent: AtomicU32,
+    /// kFlux: times it was taken from a thread that did not come back
+    pub taken: AtomicU32,
+    pub reserved: [AtomicU32; 21],
 }
 
 const _: () = {
@@ -535,7 +590,10 @@ const _: () = {
     assert!(offset_of!(Core, since_tsc) == 16);
     assert!(offset_of!(Core, yields) == 24);
     assert!(offset_of!(Core, forced) == 28);
-    assert!(offset_of!(Core, reserved) == 32);
+    assert!(offset_of!(Core, flags) == 32);
+    assert!(offset_of!(Core, lent) == 36);
+    assert!(offset_of!(Core, taken) == 40);
+    assert!(offset_of!(Core, reserved) == 44);
 };
 
 /// One VM: its first line block.
@@ -655,7 +713,17 @@ pub struct Vcpu {
     pub lost_tsc: AtomicU64,
     /// since when it is in the guest, not yet in used_tsc; 0: it is not
     pub entered_tsc: AtomicU64,
-    pub reserved: [AtomicU32; 28],
+    /// kFlux: `HOST_*`
+    pub host: AtomicU32,
+    /// kFlux: times its thread fell asleep in the host while it held a core
+    pub blocks: AtomicU32,
+    /// kFlux: since when it sleeps there; 0: it does not
+    pub blocked_tsc: AtomicU64,
+    /// kFlux's meters of this vCPU, to be added to its VM's
+    pub granted_tsc: AtomicU64,
+    pub used_tsc: AtomicU64,
+    pub taken_tsc: AtomicU64,
+    pub reserved: [AtomicU32; 18],
 }
 
 const _: () = {
@@ -683,7 +751,384 @@ const _: () = {
     assert!(offset_of!(Vcpu, t_enter) == 120);
     assert!(offset_of!(Vcpu, lost_tsc) == 128);
     assert!(offset_of!(Vcpu, entered_tsc) == 136);
-    assert!(offset_of!(Vcpu, reserved) == 144);
+    assert!(offset_of!(Vcpu, host) == 144);
+    assert!(offset_of!(Vcpu, blocks) == 148);
+    assert!(offset_of!(Vcpu, blocked_tsc) == 152);
+    assert!(offset_of!(Vcpu, granted_tsc) == 160);
+    assert!(offset_of!(Vcpu, used_tsc) == 168);
+    assert!(offset_of!(Vcpu, taken_tsc) == 176);
+    assert!(offset_of!(Vcpu, reserved) == 184);
+};
+
+// ---- abi/kflux.h ----
+
+pub const KF_MAGIC: u32 = 0x584c464b;
+pub const KF_EVENTS_OFFSET: usize = 0x44a000;
+pub const KF_EVENTS: u32 = 4096;
+pub const KF_EVENT_BYTES: usize = 32;
+pub const KF_BATCH_MAX: u32 = 512;
+
+/// Any descriptor. The numbers are those of _IOWR(0xb5, nr, struct ...), checked in kmod.
+pub const KF_HELLO: u32 = 0xc020b501;
+
+// A domain's file. JOIN needs CAP_SYS_NICE unless it only views.
+pub const KF_JOIN: u32 = 0xc010b502;
+pub const KF_CLAIM: u32 = 0xc038b503;
+pub const KF_RELEASE: u32 = 0x0000b504;
+pub const KF_SUBMIT: u32 = 0xc010b505;
+pub const KF_VM_CREATE: u32 = 0xc010b506;
+
+// A VM's descriptor.
+pub const KF_REGISTER: u32 = 0xc020b510;
+pub const KF_PARK: u32 = 0xc028b511;
+pub const KF_RUN: u32 = 0xc028b512;
+pub const KF_UNREGISTER: u32 = 0xc010b513;
+/// by the VMM, for an arbiter that adopts the VM: ESTALE without a lease
+pub const KF_MANAGE: u32 = 0x0000b514;
+pub const KF_UNMANAGE: u32 = 0x0000b515;
+/// every vCPU is DEAD and woken; the VM never runs again
+pub const KF_END: u32 = 0x0000b516;
+
+/// to look only: no claim, no VM
+pub const KF_JOIN_VIEW: u32 = 1;
+/// ends the lease that another file of this domain has
+pub const KF_CLAIM_TAKEOVER: u32 = 1;
+/// starts under the ordinary scheduler
+pub const KF_REGISTER_UNMANAGED: u32 = 1;
+
+// flux_kf_command.flags beside `FLAG_*`: the core must be at `generation`. Implied by FORCE.
+pub const KF_FLAG_GENERATION: u32 = 256;
+pub const KF_NEVER: u32 = 0xffffffff;
+
+// Why PARK or RUN came back.
+/// RUN: KVM_RUN is through; what it wants is in kvm_run
+pub const KF_EXIT: u32 = 1;
+/// RUN: a signal, or other work that waits for this thread in user space
+pub const KF_SIGNAL: u32 = 2;
+/// there is a (new) core; RUN left the old one in this call
+pub const KF_GRANTED: u32 = 3;
+pub const KF_UNMANAGED: u32 = 4;
+pub const KF_DEAD: u32 = 5;
+
+// flux_kf_event.kind
+/// core, to
+pub const KF_EV_GRANT: u32 = 1;
+/// core, from, to: the owner is asked to leave; arg: its park_req
+pub const KF_EV_REQUEST: u32 = 2;
+/// core, from
+pub const KF_EV_KICK: u32 = 3;
+/// core, from, to: handed over; arg: `HOW_*`
+pub const KF_EV_LEAVE: u32 = 4;
+/// from: switched out
+pub const KF_EV_PARKED: u32 = 5;
+/// core, from; arg: `HOST_*` at that moment
+pub const KF_EV_FORCE: u32 = 6;
+/// core, from: sleeps in the host
+pub const KF_EV_BLOCKED: u32 = 7;
+pub const KF_EV_UNBLOCKED: u32 = 8;
+pub const KF_EV_DEAD: u32 = 9;
+pub const KF_EV_UNMANAGED: u32 = 10;
+pub const KF_EV_MANAGED: u32 = 11;
+/// arg: epoch; core 1: begins, 0: ended
+pub const KF_EV_LEASE: u32 = 12;
+/// core; arg: 1 offline, 0 back
+pub const KF_EV_OFFLINE: u32 = 13;
+/// core, from, to: a command; arg: errno
+pub const KF_EV_REFUSED: u32 = 14;
+
+/// Page 0 of a domain.
+///
+/// `struct flux_kf_status` of abi/kflux.h, 384 bytes.
+#[repr(C)]
+pub struct KfStatus {
+    pub magic: AtomicU32,
+    pub abi_major: AtomicU32,
+    pub abi_minor: AtomicU32,
+    pub domain: AtomicU32,
+    /// of the lease; 0: there never was one
+    pub epoch: AtomicU32,
+    /// 1: an arbiter has it
+    pub leased: AtomicU32,
+    pub lease_ms: AtomicU32,
+    pub vms: AtomicU32,
+    /// counters since the domain began
+    pub commands: AtomicU64,
+    pub refused: AtomicU64,
+    pub switches: AtomicU64,
+    pub kicks: AtomicU64,
+    pub reserved0: [AtomicU32; 16],
+    /// arbiter's loop: any change says that it is alive
+    pub heartbeat: AtomicU32,
+    pub reserved1: [AtomicU32; 31],
+    /// events written so far; entry n is at n mod `KF_EVENTS`
+    pub events: AtomicU64,
+    pub reserved2: [AtomicU32; 30],
+}
+
+const _: () = {
+    assert!(size_of::<KfStatus>() == 384);
+    assert!(offset_of!(KfStatus, magic) == 0);
+    assert!(offset_of!(KfStatus, abi_major) == 4);
+    assert!(offset_of!(KfStatus, abi_minor) == 8);
+    assert!(offset_of!(KfStatus, domain) == 12);
+    assert!(offset_of!(KfStatus, epoch) == 16);
+    assert!(offset_of!(KfStatus, leased) == 20);
+    assert!(offset_of!(KfStatus, lease_ms) == 24);
+    assert!(offset_of!(KfStatus, vms) == 28);
+    assert!(offset_of!(KfStatus, commands) == 32);
+    assert!(offset_of!(KfStatus, refused) == 40);
+    assert!(offset_of!(KfStatus, switches) == 48);
+    assert!(offset_of!(KfStatus, kicks) == 56);
+    assert!(offset_of!(KfStatus, reserved0) == 64);
+    assert!(offset_of!(KfStatus, heartbeat) == 128);
+    assert!(offset_of!(KfStatus, reserved1) == 132);
+    assert!(offset_of!(KfStatus, events) == 256);
+    assert!(offset_of!(KfStatus, reserved2) == 264);
+};
+
+/// One event. `sequence` is written last: n + 1 of event n; anything else is being overwritten.
+///
+/// `struct flux_kf_event` of abi/kflux.h, 32 bytes.
+#[repr(C)]
+pub struct KfEvent {
+    pub sequence: AtomicU32,
+    pub kind: AtomicU16,
+    pub core: AtomicU16,
+    pub from: AtomicU16,
+    pub to: AtomicU16,
+    /// the core's, after it
+    pub generation: AtomicU32,
+    pub tsc: AtomicU64,
+    pub arg: AtomicU32,
+    pub reserved: AtomicU32,
+}
+
+const _: () = {
+    assert!(size_of::<KfEvent>() == 32);
+    assert!(offset_of!(KfEvent, sequence) == 0);
+    assert!(offset_of!(KfEvent, kind) == 4);
+    assert!(offset_of!(KfEvent, core) == 6);
+    assert!(offset_of!(KfEvent, from) == 8);
+    assert!(offset_of!(KfEvent, to) == 10);
+    assert!(offset_of!(KfEvent, generation) == 12);
+    assert!(offset_of!(KfEvent, tsc) == 16);
+    assert!(offset_of!(KfEvent, arg) == 24);
+    assert!(offset_of!(KfEvent, reserved) == 28);
+};
+
+/// `struct flux_kf_hello` of abi/kflux.h, 32 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfHello {
+    /// in: the caller's; out: the module's, also with EPROTO
+    pub abi_major: u32,
+    pub abi_minor: u32,
+    /// out: the module's
+    pub version: [u8; 24],
+}
+
+const _: () = {
+    assert!(size_of::<KfHello>() == 32);
+    assert!(offset_of!(KfHello, abi_major) == 0);
+    assert!(offset_of!(KfHello, abi_minor) == 4);
+    assert!(offset_of!(KfHello, version) == 8);
+};
+
+/// `struct flux_kf_join` of abi/kflux.h, 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfJoin {
+    /// in: 0 makes a new one; out
+    pub domain: u32,
+    pub flags: u32,
+    pub reserved: [u32; 2],
+}
+
+const _: () = {
+    assert!(size_of::<KfJoin>() == 16);
+    assert!(offset_of!(KfJoin, domain) == 0);
+    assert!(offset_of!(KfJoin, flags) == 4);
+    assert!(offset_of!(KfJoin, reserved) == 8);
+};
+
+/// `struct flux_kf_claim` of abi/kflux.h, 56 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfClaim {
+    /// bit mask of the cores
+    pub managed: [u32; 8],
+    /// 10 to 60000: how long the heartbeat may stand still
+    pub lease_ms: u32,
+    pub flags: u32,
+    /// out
+    pub epoch: u32,
+    pub reserved: [u32; 3],
+}
+
+const _: () = {
+    assert!(size_of::<KfClaim>() == 56);
+    assert!(offset_of!(KfClaim, managed) == 0);
+    assert!(offset_of!(KfClaim, lease_ms) == 32);
+    assert!(offset_of!(KfClaim, flags) == 36);
+    assert!(offset_of!(KfClaim, epoch) == 40);
+    assert!(offset_of!(KfClaim, reserved) == 44);
+};
+
+/// `struct flux_kf_submit` of abi/kflux.h, 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfSubmit {
+    /// address of struct flux_kf_command[count], results are written there
+    pub commands: u64,
+    /// at most `KF_BATCH_MAX`
+    pub count: u32,
+    /// out
+    pub failed: u32,
+}
+
+const _: () = {
+    assert!(size_of::<KfSubmit>() == 16);
+    assert!(offset_of!(KfSubmit, commands) == 0);
+    assert!(offset_of!(KfSubmit, count) == 8);
+    assert!(offset_of!(KfSubmit, failed) == 12);
+};
+
+/// One command. They are carried out in order; each has its own result.
+///
+/// `struct flux_kf_command` of abi/kflux.h, 64 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfCommand {
+    /// `OP_*`
+    pub op: u32,
+    pub core: u32,
+    /// handles
+    pub from: u32,
+    pub to: u32,
+    /// `FLAG_*`, `KF_FLAG_*`
+    pub flags: u32,
+    pub generation: u32,
+    /// of a park without `FLAG_KICK_NOW` or _ASK_ONLY: 0 at once
+    pub kick_after_us: u32,
+    /// 100 to 10000000; 0: 10000
+    pub deadline_us: u32,
+    pub decided_tsc: u64,
+    /// out: 0 or a negative errno
+    pub result: u32,
+    /// out: the number of the request, for the guest's line; 0: the core went at once
+    pub park_req: u32,
+    pub reserved: [u32; 4],
+}
+
+const _: () = {
+    assert!(size_of::<KfCommand>() == 64);
+    assert!(offset_of!(KfCommand, op) == 0);
+    assert!(offset_of!(KfCommand, core) == 4);
+    assert!(offset_of!(KfCommand, from) == 8);
+    assert!(offset_of!(KfCommand, to) == 12);
+    assert!(offset_of!(KfCommand, flags) == 16);
+    assert!(offset_of!(KfCommand, generation) == 20);
+    assert!(offset_of!(KfCommand, kick_after_us) == 24);
+    assert!(offset_of!(KfCommand, deadline_us) == 28);
+    assert!(offset_of!(KfCommand, decided_tsc) == 32);
+    assert!(offset_of!(KfCommand, result) == 40);
+    assert!(offset_of!(KfCommand, park_req) == 44);
+    assert!(offset_of!(KfCommand, reserved) == 48);
+};
+
+/// `struct flux_kf_vm` of abi/kflux.h, 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfVm {
+    pub slot: u32,
+    /// 1 to `MAX_VCPUS`
+    pub vcpus: u32,
+    /// 0
+    pub flags: u32,
+    /// out: close-on-exec
+    pub fd: u32,
+}
+
+const _: () = {
+    assert!(size_of::<KfVm>() == 16);
+    assert!(offset_of!(KfVm, slot) == 0);
+    assert!(offset_of!(KfVm, vcpus) == 4);
+    assert!(offset_of!(KfVm, flags) == 8);
+    assert!(offset_of!(KfVm, fd) == 12);
+};
+
+/// `struct flux_kf_register` of abi/kflux.h, 32 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfRegister {
+    pub vcpu: u32,
+    pub flags: u32,
+    /// address of the guest's critical word in this process; 0: there is none
+    pub critical: u64,
+    /// address of flux_host_vcpu.held of this vCPU; 0: there is none
+    pub held_hint: u64,
+    /// the vCPU's KVM descriptor for RUN; 0xffffffff: RUN is not used
+    pub kvm_fd: u32,
+    pub reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<KfRegister>() == 32);
+    assert!(offset_of!(KfRegister, vcpu) == 0);
+    assert!(offset_of!(KfRegister, flags) == 4);
+    assert!(offset_of!(KfRegister, critical) == 8);
+    assert!(offset_of!(KfRegister, held_hint) == 16);
+    assert!(offset_of!(KfRegister, kvm_fd) == 24);
+    assert!(offset_of!(KfRegister, reserved) == 28);
+};
+
+/// PARK and RUN.
+///
+/// `struct flux_kf_turn` of abi/kflux.h, 40 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfTurn {
+    pub vcpu: u32,
+    /// PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY
+    pub how: u32,
+    /// out: `KF_EXIT` ... `KF_DEAD`
+    pub reason: u32,
+    /// out: `CORE_NONE` without one
+    pub core: u32,
+    /// out, RUN: kicks that were found stale or met a critical guest
+    pub kicks: u32,
+    /// out, RUN: `HOW_*` if it left its core in this call, else 0
+    pub left: u32,
+    /// out, RUN: ticks inside KVM_RUN
+    pub guest_tsc: u64,
+    /// out, RUN: when KVM_RUN came back for the last time
+    pub seen_tsc: u64,
+}
+
+const _: () = {
+    assert!(size_of::<KfTurn>() == 40);
+    assert!(offset_of!(KfTurn, vcpu) == 0);
+    assert!(offset_of!(KfTurn, how) == 4);
+    assert!(offset_of!(KfTurn, reason) == 8);
+    assert!(offset_of!(KfTurn, core) == 12);
+    assert!(offset_of!(KfTurn, kicks) == 16);
+    assert!(offset_of!(KfTurn, left) == 20);
+    assert!(offset_of!(KfTurn, guest_tsc) == 24);
+    assert!(offset_of!(KfTurn, seen_tsc) == 32);
+};
+
+/// `struct flux_kf_vcpu` of abi/kflux.h, 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct KfVcpu {
+    pub vcpu: u32,
+    pub reserved: [u32; 3],
+}
+
+const _: () = {
+    assert!(size_of::<KfVcpu>() == 16);
+    assert!(offset_of!(KfVcpu, vcpu) == 0);
+    assert!(offset_of!(KfVcpu, reserved) == 4);
 };
 
 // ---- abi/load.h ----

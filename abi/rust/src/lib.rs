@@ -36,10 +36,12 @@ const _: () = {
 
     assert!(size_of::<Table>() <= CORES_OFFSET);
     assert!(CORES_OFFSET + MAX_CORES * size_of::<Core>() <= VMS_OFFSET);
-    assert!(size_of::<Vm>() == VM_LINE_BYTES && size_of::<Vcpu>() == TVCPU_BYTES);
-    assert!(VM_BYTES == VM_LINE_BYTES + MAX_VCPUS * TVCPU_BYTES);
-    assert!(VMS_OFFSET + MAX_VMS * VM_BYTES <= TABLE_BYTES);
-    assert!(TABLE_BYTES.is_multiple_of(4096));
+    assert!(size_of::<Vm>() == VM_BYTES && size_of::<Vcpu>() == TVCPU_BYTES);
+    assert!(VMS_OFFSET + MAX_VMS * VM_BYTES <= TVCPUS_OFFSET);
+    // A VM's vCPUs are a page, so that kFlux can map one VM's alone.
+    assert!(TVCPUS_OFFSET.is_multiple_of(4096) && TVCPUS_BYTES == 4096);
+    assert!(TVCPUS_BYTES == MAX_VCPUS * TVCPU_BYTES);
+    assert!(TVCPUS_OFFSET + MAX_VMS * TVCPUS_BYTES == TABLE_BYTES);
 
     assert!(MAX_VMS * MAX_VCPUS < HANDLE_IDLE as usize && MAX_CORES <= CORE_NONE as usize);
 };

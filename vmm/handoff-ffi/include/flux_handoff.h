@@ -15,13 +15,6 @@ extern "C" {
 #endif
 typedef struct flux_bridge flux_bridge;
 
-/* Words of one command in the batch. */
-enum { FLUX_CMD_OP, FLUX_CMD_CORE, FLUX_CMD_FROM, FLUX_CMD_TO, FLUX_CMD_FLAGS, FLUX_CMD_TSC_LO, FLUX_CMD_TSC_HI, FLUX_CMD_RESULT, FLUX_CMD_WORDS };
-enum { FLUX_OP_GRANT = 1, FLUX_OP_PARK = 2, FLUX_OP_MOVE = 3, FLUX_OP_HEIR = 4 };
-/* FLUX_CMD_FLAGS: which tier a park starts with. 0: kick at once if the guest says that it runs
- * application code, ask otherwise and kick after kick_after_us. */
-enum { FLUX_FLAG_ASK_ONLY = 1, FLUX_FLAG_KICK_NOW = 2 };
-
 /* Fills in the header of a new, zeroed table. */
 int32_t flux_table_init(void *table, size_t bytes, uint32_t tsc_khz, uint32_t stamp_shift);
 /* 0, or -EINVAL if it is not a table, -EPROTO if its major differs (read both from the header). */

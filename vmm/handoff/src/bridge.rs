@@ -12,26 +12,23 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 use std::sync::Arc;
 
-/// Words of a command, as in `flux_handoff.h`.
-pub const COMMAND_WORDS: usize = 8;
-const OP: usize = 0;
-const CORE: usize = 1;
-const FROM: usize = 2;
-const TO: usize = 3;
-const FLAGS: usize = 4;
-const TSC_LO: usize = 5;
-const TSC_HI: usize = 6;
-const RESULT: usize = 7;
+// The words of a command as the C interface has them: signed, in a batch of ints.
+pub const COMMAND_WORDS: usize = abi::CMD_WORDS as usize;
+const OP: usize = abi::CMD_OP as usize;
+const CORE: usize = abi::CMD_CORE as usize;
+const FROM: usize = abi::CMD_FROM as usize;
+const TO: usize = abi::CMD_TO as usize;
+const FLAGS: usize = abi::CMD_FLAGS as usize;
+const TSC_LO: usize = abi::CMD_TSC_LO as usize;
+const TSC_HI: usize = abi::CMD_TSC_HI as usize;
+const RESULT: usize = abi::CMD_RESULT as usize;
 
-pub const OP_GRANT: i32 = 1;
-pub const OP_PARK: i32 = 2;
-pub const OP_MOVE: i32 = 3;
-pub const OP_HEIR: i32 = 4;
-
-/// Never kick before the deadline; for the benchmark's asked row.
-pub const FLAG_ASK_ONLY: i32 = 1;
-/// Kick at once, whatever the guest says that it is doing.
-pub const FLAG_KICK_NOW: i32 = 2;
+pub const OP_GRANT: i32 = abi::OP_GRANT as i32;
+pub const OP_PARK: i32 = abi::OP_PARK as i32;
+pub const OP_MOVE: i32 = abi::OP_MOVE as i32;
+pub const OP_HEIR: i32 = abi::OP_HEIR as i32;
+pub const FLAG_ASK_ONLY: i32 = abi::FLAG_ASK_ONLY as i32;
+pub const FLAG_KICK_NOW: i32 = abi::FLAG_KICK_NOW as i32;
 
 /// When the park that is in flight on each core was asked for: TSC, 0 for none.
 /// Written by the loop's thread, read by the deadline thread.

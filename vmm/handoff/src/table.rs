@@ -172,15 +172,15 @@ impl Table {
     /// `None` if there is no such slot.
     pub fn vm(&self, slot: u32) -> Option<&abi::Vm> {
         let slot = slot as usize;
-        // SAFETY: the index is below MAX_VMS, so the section lies inside the table.
+        // SAFETY: the index is below MAX_VMS, so the line lies inside the table.
         (slot < abi::MAX_VMS).then(|| unsafe { self.at(abi::VMS_OFFSET + slot * abi::VM_BYTES) })
     }
 
     pub fn vcpu_line(&self, vcpu: Handle) -> &abi::Vcpu {
-        let section = abi::VMS_OFFSET + vcpu.slot() as usize * abi::VM_BYTES;
-        let block = abi::VM_LINE_BYTES + vcpu.vcpu() as usize * abi::TVCPU_BYTES;
+        let page = abi::TVCPUS_OFFSET + vcpu.slot() as usize * abi::TVCPUS_BYTES;
+        let block = vcpu.vcpu() as usize * abi::TVCPU_BYTES;
         // SAFETY: a Handle's slot and vCPU are in range, so the block lies inside the table.
-        unsafe { self.at(section + block) }
+        unsafe { self.at(page + block) }
     }
 
     /// The VM section of a handle.
