@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 // These take real cores and start real VMs: one file at a time, and after all the others.
-const onRealCores = ['test/{e2e,contract,faults,cli,lab}/**/*.test.ts'];
+const onRealCores = ['test/{e2e,contract,faults,cli}/**/*.test.ts'];
 
 const common = {
   // A process for each file: an addon's threads and affinity do not leak from one file into another.
@@ -17,7 +17,7 @@ export default defineConfig({
         test: {
           ...common,
           name: 'unit',
-          include: ['{abi,arbiter,bench,native,scripts,test}/**/*.test.ts'],
+          include: ['{abi,arbiter,bench,kmod,native,scripts,test}/**/*.test.ts'],
           exclude: [...onRealCores, '**/node_modules/**', '**/target/**'],
           sequence: { groupOrder: 0 },
         },
