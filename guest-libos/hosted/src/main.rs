@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use fluxion::args::{self, Command, Config};
 use fluxion::process::{self, StartError};
 use fluxion::vm::Ended;
+use handoff::kflux::KfluxError;
 use handoff::TableError;
 use hosted::machine::HostedError;
 use hosted::Boot;
@@ -12,6 +13,7 @@ use hosted::Boot;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const VERSION: u8 = 4;
+const PERMISSION: u8 = 5;
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -25,6 +27,8 @@ impl Error {
     fn code(&self) -> u8 {
         match self {
             Error::Start(StartError::Table(TableError::Version { .. })) => VERSION,
+            Error::Start(StartError::Kflux(KfluxError::Version { .. })) => VERSION,
+            Error::Start(StartError::Kflux(KfluxError::Forbidden { .. })) => PERMISSION,
             _ => FAILED,
         }
     }

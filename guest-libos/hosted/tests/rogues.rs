@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use common::{until, Arbiter, On};
 use flux_abi as abi;
-use handoff::deadline::Deadlines;
-use std::sync::Arc;
 
 const BOTH: [On; 2] = [On::Hosted, On::Kvm];
 
@@ -19,8 +17,6 @@ fn is_forced(on: On, cmdline: &str) {
     }
     let mut arbiter = Arbiter::new();
     arbiter.table.header().deadline_us.store(2_000, SeqCst);
-    let in_flight = Arc::clone(arbiter.bridge.in_flight());
-    let mut deadlines = Deadlines::new(Arc::clone(&arbiter.table), in_flight);
     let rogue = arbiter.start(on, 1, 1, cmdline, &[]);
     let good = arbiter.start(on, 2, 1, "batch", &[]);
     let core = arbiter.cores[0];
@@ -37,7 +33,7 @@ fn is_forced(on: On, cmdline: &str) {
         );
         until("the rogue to be off the core", || {
             arbiter.bridge.poll();
-            deadlines.look();
+            arbiter.look_at_deadlines();
             arbiter.owner(core) == Some(good_vcpu)
         });
         let before = good.done();

@@ -250,6 +250,10 @@ impl Host {
                     PARKS.fetch_add(1, SeqCst);
                 }
                 Exit::Door { .. } => std::thread::sleep(Duration::from_micros(10)),
+                Exit::Left(woken) => {
+                    eprintln!("a hosted vCPU does not leave its core inside run: {woken:?}");
+                    self.panics.fetch_add(1, SeqCst);
+                }
                 Exit::Failed(failure) => {
                     eprintln!("{failure}");
                     self.panics.fetch_add(1, SeqCst);

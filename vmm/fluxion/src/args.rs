@@ -21,6 +21,7 @@ pub struct Config {
     pub max_cores: u32,
     pub socket: Option<PathBuf>,
     pub table_fd: Option<i32>,
+    pub kflux_fd: Option<i32>,
     pub cmdline: String,
     pub cpus: Option<CpuSet>,
     pub unmanaged: bool,
@@ -60,6 +61,8 @@ pub enum ArgsError {
     Cores { min: u32, max: u32 },
     #[error("--max-cores {max} is more than --vcpus {vcpus}: a core is used by one vCPU")]
     Vcpus { max: u32, vcpus: u32 },
+    #[error("--kflux-fd needs --table-fd, the table whose domain the VM is in")]
+    NoTable,
     #[error("an argument is not valid UTF-8")]
     NotText,
 }
@@ -91,6 +94,7 @@ usage: {program} --name NAME{image_use} [options]
   --max-cores N       cores that it may give (as many as vCPUs)
   --socket PATH       control socket; without it the VM cannot be managed
   --table-fd N        the hand-off table, inherited; without it a private one is made
+  --kflux-fd N        the VM's descriptor of kFlux, inherited; without it the table moves the cores
   --slot N            the VM's slot in that table (0)
   --unmanaged         run at once under the ordinary scheduler, without an arbiter
   --cpus LIST         affinity while unmanaged, for example 0-1,3 (that of the start)
@@ -120,6 +124,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, image: bool) -> Result<Co
         max_cores: 0,
         socket: None,
         table_fd: None,
+        kflux_fd: None,
         cmdline: String::new(),
         cpus: None,
         unmanaged: false,
@@ -166,6 +171,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, image: bool) -> Result<Co
                 config.max_cores = number("--max-cores", value()?, 1, abi::MAX_VCPUS as u64)? as u32
             }
             "--table-fd" => config.table_fd = Some(number("--table-fd", value()?, 3, 1 << 20)? as i32),
+            "--kflux-fd" => config.kflux_fd = Some(number("--kflux-fd", value()?, 3, 1 << 20)? as i32),
             "--idle-spin-ns" => {
                 config.idle_spin_ns = number("--idle-spin-ns", value()?, 0, 1_000_000_000)? as u32
             }
@@ -190,6 +196,9 @@ fn check(mut config: Config, image: bool) -> Result<Config, ArgsError> {
     }
     if config.max_cores == 0 {
         config.max_cores = config.vcpus;
+    }
+    if config.kflux_fd.is_some() && config.table_fd.is_none() {
+        return Err(ArgsError::NoTable);
     }
     let (min, max, vcpus) = (config.min_cores, config.max_cores, config.vcpus);
     if min > max {

@@ -21,6 +21,8 @@ fn options_are_understood() {
         (c.min_cores, c.max_cores, c.table_fd, c.confine),
         (1, 4, Some(3), true)
     );
+    let c = run("--name a --image b --table-fd 3 --kflux-fd 4").expect("good");
+    assert_eq!((c.table_fd, c.kflux_fd), (Some(3), Some(4)));
     let c = parse(
         ["--name", "x", "--cmdline", "serve fanout=4"].map(OsString::from),
         false,
@@ -49,6 +51,8 @@ fn errors_name_option_and_remedy() {
         error("--name a --image b --min-cores 2 --max-cores 1 --vcpus 2").contains("--min-cores 2 is more")
     );
     assert!(error("--name a --image b --max-cores 2").contains("more than --vcpus 1"));
+    assert!(error("--name a --image b --kflux-fd 4").contains("--kflux-fd needs --table-fd"));
+    assert!(error("--name a --image b --table-fd 3 --kflux-fd x").contains("--kflux-fd \"x\": give a number"));
 }
 
 #[test]
@@ -58,6 +62,7 @@ fn help_mentions_every_option() {
         "--name",
         "--image",
         "--slot",
+        "--kflux-fd",
         "--stacks",
         "--idle-spin-ns",
         "--no-confine",

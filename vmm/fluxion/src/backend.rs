@@ -20,8 +20,16 @@
 //!   vCPU `v` was left by `Interrupted` and is out of `run`; nobody resumes it meanwhile.
 //! * After `Failed` nothing is run again: the VM is poisoned.
 //! * `run` makes no system calls besides the one that enters the guest, allocates nothing and logs nothing.
+//! * Where kFlux moves the cores, `take_seat` is called once, after `attach`. A backend that then enters the
+//!   guest by kFlux is kicked by kFlux, inside `run`: it leaves its core there, with its context whole, and
+//!   comes back with [`Exit::Left`] once that has become something else.
 
 use std::fmt;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use flux_abi as abi;
+use handoff::{kflux, Woken};
 
 use crate::context_slot::ContextSlot;
 
@@ -33,6 +41,8 @@ pub enum Exit {
     Door { port: u16, arg: u32 },
     /// A kick arrived (or something that looks like one). The context is whole.
     Interrupted,
+    /// kFlux: the vCPU left its core inside `run`, or its standing changed there, and this became of it.
+    Left(Woken),
     /// The guest did what it cannot be continued from, or the machinery itself failed.
     Failed(Box<Failure>),
 }
@@ -98,8 +108,19 @@ pub trait Backend: Send + 'static {
         Ok(())
     }
 
+    /// The VM's cores are kFlux's to move, and this is its vCPU `vcpu`. Returns the KVM descriptor by which kFlux
+    /// can run it; `None`: guest code is entered without kFlux, which then only lets it wait.
+    fn take_seat(&mut self, _seat: &Arc<kflux::Seat>, _vcpu: u32) -> Option<RawFd> {
+        None
+    }
+
     /// Runs guest code until there is a reason to stop.
     fn run(&mut self) -> Exit;
+
+    /// What kFlux says of the last `run`, if it was by kFlux.
+    fn turn(&self) -> Option<abi::KfTurn> {
+        None
+    }
 
     /// Takes the kick that ended `run`, so that the next `run` does not end at once. Not in `run` itself,
     /// because a vCPU that is to leave first hands its core over. Nothing to do where the signal's handler

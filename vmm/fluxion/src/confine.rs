@@ -138,9 +138,9 @@ pub const CONTROL: &[Allowed] = &[
 ];
 
 /// The filter of a thread that makes the common calls and these.
-pub fn filter(extra: &[Allowed]) -> Result<BpfProgram, ConfineError> {
+pub fn filter(extra: &[&[Allowed]]) -> Result<BpfProgram, ConfineError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for allowed in COMMON.iter().chain(extra) {
+    for allowed in COMMON.iter().chain(extra.iter().copied().flatten()) {
         let rules = rules.entry(allowed.number).or_default();
         rules.extend(allowed.rule()?);
     }

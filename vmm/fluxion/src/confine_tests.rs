@@ -39,7 +39,7 @@ fn allowed_calls_pass_and_others_end_the_process() {
 
 #[test]
 fn arguments_count() {
-    let filter = filter(&[Allowed::ioctl(crate::kvm::ioctl::KVM_RUN)]).expect("builds");
+    let filter = filter(&[&[Allowed::ioctl(crate::kvm::ioctl::KVM_RUN)]]).expect("builds");
     let status = in_child(|| {
         if report_forbidden_calls("test").is_err() || install(&filter).is_err() {
             return 1;
@@ -51,6 +51,29 @@ fn arguments_count() {
         0
     });
     assert_eq!(status, FORBIDDEN_STATUS);
+}
+
+/// A vCPU's thread of a VM that kFlux moves may park and run, and may not make itself another vCPU.
+#[test]
+fn kflux_calls_are_those_of_the_trade() {
+    let vcpu = filter(&[crate::seat::VCPU_CALLS]).expect("builds");
+    for (request, status) in [
+        (flux_abi::KF_PARK, 0),
+        (flux_abi::KF_RUN, 0),
+        (flux_abi::KF_UNREGISTER, 0),
+        (flux_abi::KF_REGISTER, FORBIDDEN_STATUS),
+        (flux_abi::KF_MANAGE, FORBIDDEN_STATUS),
+    ] {
+        let got = in_child(|| {
+            if report_forbidden_calls("test").is_err() || install(&vcpu).is_err() {
+                return 1;
+            }
+            // SAFETY: fails on a descriptor that is not there, if the filter lets it.
+            unsafe { libc::syscall(libc::SYS_ioctl, -1, libc::c_ulong::from(request), 0) };
+            0
+        });
+        assert_eq!(got, status, "{request:#x}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! * [`control_page`], [`section`]: the memory shared with the arbiter
 //! * [`image`], [`layout`], [`tables`], [`memory`]: what a guest is made of
 //! * [`kvm`]: the backend for virtual machines
-//! * [`life`], [`lease`]: a vCPU's thread; who manages it
+//! * [`life`], [`seat`], [`lease`]: a vCPU's thread; where its cores come from; who manages it
 //! * [`control`]: the socket
 //! * [`confine`], [`stats`], [`log`]: Landlock and seccomp; counters; lines
 
@@ -20,8 +20,10 @@ pub mod control;
 pub mod control_page;
 pub mod cpus;
 mod doors;
+mod exits;
 mod idle;
 pub mod image;
+mod inherit;
 pub mod kvm;
 pub mod layout;
 pub mod lease;
@@ -32,6 +34,7 @@ mod park;
 pub mod process;
 mod reader;
 pub mod resident;
+pub mod seat;
 pub mod section;
 pub mod stats;
 pub mod tables;

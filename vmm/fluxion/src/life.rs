@@ -8,19 +8,22 @@
 //!
 //! Between being woken and the guest, and between the guest and the hand-over, there is no system call
 //! but those of the backend's `run` and of the hand-over itself, no allocation and no log line.
+//!
+//! Where kFlux moves the cores, a kick's way through this picture is inside `run`: the kernel holds the context,
+//! hands the core over and sleeps, and what comes back is what the wait for a core would have said.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use std::sync::Arc;
 
 use flux_abi as abi;
-use handoff::{linux, Asked, Enter, Handle, How, Left, Table, Woken};
+use handoff::{linux, Enter, Handle, How, Left, Table, Woken};
 
 use crate::backend::{Backend, Exit, Failure};
 use crate::doors::Doors;
+use crate::park;
 use crate::stats::Count;
 use crate::vm::{Ended, Vm};
-use crate::{idle, park};
 
 /// What to do after an exit.
 pub(crate) enum Next {
@@ -28,6 +31,8 @@ pub(crate) enum Next {
     Run,
     /// The core is gone, or the thread's standing has changed: wait.
     Wait,
+    /// It was waited for inside `run` already, and this came of it.
+    Left(Woken),
     /// The VM ends.
     End,
 }
@@ -46,12 +51,20 @@ pub(crate) struct Life<'a, B> {
     settled: u32,
     grants: u32,
     /// The kick that this vCPU left its core for is still to be taken.
-    kick_pending: bool,
+    pub kick_pending: bool,
+    /// Whether the words and stamps of `line` are this thread's to write.
+    pub writes_words: bool,
+    /// How it left its core last, for the call that waits for the next one.
+    left_by: How,
+    /// The kicks that kFlux had found stale by the last look at them.
+    stale_seen: u32,
+    /// Since it was last woken, the guest was told that no arbiter manages it.
+    told_unmanaged: bool,
 }
 
 /// Lives the life of vCPU `id`, on the calling thread, until the VM ends.
 ///
-/// The thread must have said `handoff::ready`. On return its vCPU is DEAD and its core, if it had one, has
+/// The thread must have said `Seat::ready`. On return its vCPU is DEAD and its core, if it had one, has
 /// been handed on, whatever happened, a panic included.
 pub fn live<B: Backend>(vm: &Arc<Vm>, id: u32, backend: B) {
     let Some(&me) = vm.handles().get(id as usize) else {
@@ -74,6 +87,10 @@ pub fn live<B: Backend>(vm: &Arc<Vm>, id: u32, backend: B) {
         settled: 0,
         grants: 0,
         kick_pending: false,
+        writes_words: vm.seat.writes_words(),
+        left_by: How::Entry,
+        stale_seen: 0,
+        told_unmanaged: false,
     };
     // The state that a panic could leave half-changed is this thread's own and is not looked at again.
     if panic::catch_unwind(AssertUnwindSafe(|| life.go())).is_err() {
@@ -81,20 +98,32 @@ pub fn live<B: Backend>(vm: &Arc<Vm>, id: u32, backend: B) {
             "the thread of vCPU {id} failed inside Fluxion; please report this"
         )));
     }
-    handoff::poison(&vm.table, me);
+    vm.seat.poison(vm, me);
     host.held.store(0, SeqCst);
     vm.thread_ended();
 }
 
 impl<B: Backend> Life<'_, B> {
-    fn table(&self) -> &Table {
+    pub(crate) fn table(&self) -> &Table {
         &self.vm.table
     }
 
     fn go(&mut self) {
+        let mut next = Next::Wait;
         // Looked at after this thread became PARKED and before it sleeps; pairs with Vm::end.
         while !self.vm.ending() {
-            match handoff::wait_for_grant(self.table(), self.me) {
+            let woken = match next {
+                Next::Left(woken) => woken,
+                _ => match self.vm.seat.wait(self.table(), self.me, self.left_by) {
+                    Ok(woken) => woken,
+                    Err(e) => {
+                        self.fail(&Failure::new(e.to_string()));
+                        return;
+                    }
+                },
+            };
+            self.told_unmanaged = false;
+            match woken {
                 Woken::Dead => return,
                 Woken::Unmanaged => {}
                 Woken::Granted { core } => {
@@ -104,7 +133,8 @@ impl<B: Backend> Life<'_, B> {
                     self.host.grant_gen.store(self.grants, Release);
                 }
             }
-            if let Next::End = self.tenure() {
+            next = self.tenure();
+            if let Next::End = next {
                 return;
             }
         }
@@ -121,7 +151,7 @@ impl<B: Backend> Life<'_, B> {
         match handoff::enter(self.table(), self.me) {
             Enter::Go { settled } => self.settle(settled),
             Enter::Leave => return self.leave(How::Entry),
-            Enter::Unmanaged => self.settle_all(),
+            Enter::Unmanaged => self.unmanaged(),
             Enter::Dead => return Next::End,
         }
         // After the look: a vCPU that is to leave at once leaves its held context for others to take.
@@ -131,18 +161,21 @@ impl<B: Backend> Life<'_, B> {
             Err(failure) => return self.fail(&failure),
         }
         let mut entered = linux::tsc();
-        self.line.t_enter.store(entered, Relaxed);
+        if self.writes_words {
+            self.line.t_enter.store(entered, Relaxed);
+        }
         loop {
-            // For whoever asks how long it has run: a guest that spins makes no exits.
-            self.line.entered_tsc.store(entered, Relaxed);
+            if self.writes_words {
+                // For whoever asks how long it has run: a guest that spins makes no exits.
+                self.line.entered_tsc.store(entered, Relaxed);
+            }
             let exit = self.backend.run();
             let seen = linux::tsc();
-            self.line.entered_tsc.store(0, Relaxed);
-            self.vm.add_used(seen.saturating_sub(entered));
-            self.count(Count::Entries);
+            self.book(entered, seen);
             let next = match exit {
                 Exit::Door { port, arg } => self.door(port, arg, seen),
                 Exit::Interrupted => self.interrupted(seen),
+                Exit::Left(woken) => Next::Left(woken),
                 Exit::Failed(failure) => self.fail(&failure),
             };
             match next {
@@ -153,14 +186,62 @@ impl<B: Backend> Life<'_, B> {
         }
     }
 
-    pub fn count(&self, what: Count) {
-        if let Some(counters) = self.vm.counters.get(self.id as usize) {
-            counters.count(what);
+    /// Books what a run came to: by this thread's own clock, or by what kFlux says of it, which then also keeps
+    /// the meter of time in the guest.
+    fn book(&mut self, entered: u64, seen: u64) {
+        match self.backend.turn() {
+            Some(turn) => self.book_turn(&turn),
+            None => {
+                if self.writes_words {
+                    self.line.entered_tsc.store(0, Relaxed);
+                }
+                self.vm.add_used(seen.saturating_sub(entered));
+                self.count(Count::Entries);
+            }
         }
     }
 
+    fn book_turn(&mut self, turn: &abi::KfTurn) {
+        if turn.guest_tsc != 0 {
+            self.add(Count::Entries, 1 + u64::from(turn.kicks));
+        }
+        if turn.kicks != 0 {
+            self.add(Count::Interrupted, turn.kicks.into());
+            // Those that were over when they came are counted in its page as well; the others met FluxOS's code.
+            let stale = self.line.stale.load(Relaxed);
+            let over = stale.wrapping_sub(self.stale_seen).min(turn.kicks);
+            self.stale_seen = stale;
+            self.add(Count::Stale, over.into());
+            self.add(Count::Critical, (turn.kicks - over).into());
+        }
+        match turn.left {
+            abi::HOW_KICKED => self.count(Count::Kicked),
+            abi::HOW_FORCED => {
+                self.count(Count::Forced);
+                self.vm.add_forced(false);
+            }
+            // Its thread was not on a core to hear of the deadline.
+            abi::HOW_TAKEN => {
+                self.count(Count::Forced);
+                self.vm.add_forced(true);
+            }
+            _ => return,
+        }
+        self.count(Count::Interrupted);
+    }
+
+    pub fn add(&self, what: Count, n: u64) {
+        if let Some(counters) = self.vm.counters.get(self.id as usize) {
+            counters.add(what, n);
+        }
+    }
+
+    pub fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
     /// Tells the guest that all park requests up to this one are over.
-    fn settle(&mut self, settled: u32) {
+    pub(crate) fn settle(&mut self, settled: u32) {
         if settled != self.settled {
             self.settled = settled;
             // Pairs with the guest's look at park_gen and settled, which comes after this thread has entered it.
@@ -168,151 +249,34 @@ impl<B: Backend> Life<'_, B> {
         }
     }
 
-    /// As `settle`, for all requests so far: for a vCPU that no arbiter manages.
-    fn settle_all(&mut self) {
+    /// No arbiter manages this vCPU: no request counts any more. Where kFlux keeps the lease, its end is news to
+    /// this process, and the guest is told of it here.
+    pub(crate) fn unmanaged(&mut self) {
+        if !self.writes_words && !self.told_unmanaged {
+            self.told_unmanaged = true;
+            self.host.unmanaged.store(1, SeqCst);
+            // An arbiter may have taken the VM over since the word was read: then `lease::manage` says 0 after
+            // kFlux has changed the word, so that either it comes after this store or this look sees its reason.
+            if abi::vcpu_state(self.line.word.load(SeqCst)) != abi::VCPU_UNMANAGED {
+                self.host.unmanaged.store(0, SeqCst);
+            }
+            self.vm.ring_news();
+        }
         self.settle(self.line.park_req.load(SeqCst));
     }
 
-    fn leave(&mut self, how: How) -> Next {
-        match handoff::leave(self.table(), self.me, how) {
+    pub(crate) fn leave(&mut self, how: How) -> Next {
+        self.left_by = how;
+        match self.vm.seat.leave(self.table(), self.me, how) {
             Left::Parked | Left::Unmanaged => Next::Wait,
             Left::Dead => Next::End,
         }
     }
 
-    fn fail(&mut self, failure: &Failure) -> Next {
+    pub(crate) fn fail(&mut self, failure: &Failure) -> Next {
         self.count(Count::Failed);
         self.vm
             .end(Ended::Poisoned(format!("vCPU {}: {failure}", self.id)));
         Next::End
-    }
-
-    fn door(&mut self, port: u16, arg: u32, seen: u64) -> Next {
-        match port {
-            abi::PORT_PARK => self.park_door(seen),
-            abi::PORT_YIELD => self.yield_door(seen),
-            abi::PORT_STEAL => match park::steal(self, arg) {
-                Ok(()) => Next::Run,
-                Err(failure) => self.fail(&failure),
-            },
-            abi::PORT_LOG => {
-                self.count(Count::Log);
-                self.doors.log(self.vm, self.id, arg, seen);
-                Next::Run
-            }
-            abi::PORT_PANIC => {
-                self.count(Count::Panic);
-                let text = self.doors.line(self.vm, self.id, arg);
-                self.fail(&Failure::new(format!("the guest gave up: {text}")))
-            }
-            abi::PORT_EXIT => {
-                self.count(Count::Exit);
-                self.vm.end(Ended::Exit(arg));
-                Next::End
-            }
-            abi::PORT_DOORBELL => {
-                self.count(Count::Doorbell);
-                handoff::ring_doorbell(self.table(), self.vm.slot);
-                Next::Run
-            }
-            _ => self.fail(&Failure::new(format!(
-                "an output to port {port:#x}, which is no door"
-            ))),
-        }
-    }
-
-    /// The guest honours a request to park.
-    fn park_door(&mut self, seen: u64) -> Next {
-        self.count(Count::Park);
-        // Before the look, in the order of handoff::enter: a request that the look misses is above it.
-        let settled = self.line.park_req.load(SeqCst);
-        match handoff::asked(self.table(), self.me) {
-            Asked::Park | Asked::Force => {
-                self.line.t_seen.store(seen, Relaxed);
-                self.leave(How::Asked)
-            }
-            Asked::No => {
-                self.count(Count::Stale);
-                self.line.stale.fetch_add(1, Relaxed);
-                self.settle(settled);
-                Next::Run
-            }
-            Asked::Unmanaged => {
-                self.settle_all();
-                Next::Run
-            }
-            Asked::Dead => Next::End,
-        }
-    }
-
-    /// The guest has nothing to run.
-    fn yield_door(&mut self, seen: u64) -> Next {
-        self.count(Count::Yield);
-        if abi::vcpu_state(self.line.word.load(SeqCst)) != abi::VCPU_UNMANAGED {
-            self.line.t_seen.store(seen, Relaxed);
-            return self.leave(How::Yield);
-        }
-        self.settle_all();
-        self.count(Count::Blocked);
-        idle::wait_for_work(self.vm, self.line);
-        match handoff::asked(self.table(), self.me) {
-            Asked::Unmanaged | Asked::No => Next::Run,
-            // Recalled while it waited: it parks here, with nothing to hand over.
-            Asked::Park | Asked::Force => self.leave(How::Yield),
-            Asked::Dead => Next::End,
-        }
-    }
-
-    /// A kick, or something like it. Where there is a hand-over the signal is taken long after it (a system
-    /// call less between the two VMs), and otherwise before another look, which then sees whatever that
-    /// signal stood for.
-    fn interrupted(&mut self, seen: u64) -> Next {
-        self.count(Count::Interrupted);
-        // The guest's word; if it lies, its own uThreads suffer. Pairs with its store before it touches
-        // anything of FluxOS's.
-        let critical = self.guest.critical.load(SeqCst) != 0;
-        match handoff::asked(self.table(), self.me) {
-            Asked::Park if !critical => return self.kicked(seen, How::Kicked, critical),
-            Asked::Force => return self.kicked(seen, How::Forced, critical),
-            _ => self.backend.consume_kick(),
-        }
-        let settled = self.line.park_req.load(SeqCst);
-        match handoff::asked(self.table(), self.me) {
-            Asked::Park if !critical => self.kicked(seen, How::Kicked, critical),
-            // In FluxOS's own code: it has seen the request, or will within instructions, and leaves by the door.
-            Asked::Park => {
-                self.count(Count::Critical);
-                Next::Run
-            }
-            Asked::Force => self.kicked(seen, How::Forced, critical),
-            Asked::No => {
-                self.count(Count::Stale);
-                self.line.stale.fetch_add(1, Relaxed);
-                self.settle(settled);
-                Next::Run
-            }
-            Asked::Unmanaged => {
-                self.settle_all();
-                Next::Run
-            }
-            Asked::Dead => Next::End,
-        }
-    }
-
-    /// Parks the vCPU where it stands.
-    fn kicked(&mut self, seen: u64, how: How, critical: bool) -> Next {
-        self.line.t_seen.store(seen, Relaxed);
-        park::hold(self, critical);
-        // Taken when the thread runs again, before it looks at the core word: until it sleeps, this thread is
-        // in the way of its successor on the same core.
-        self.kick_pending = true;
-        let next = self.leave(how);
-        self.line.kicks.fetch_add(1, Relaxed);
-        self.count(if how == How::Forced {
-            Count::Forced
-        } else {
-            Count::Kicked
-        });
-        next
     }
 }

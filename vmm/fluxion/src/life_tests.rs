@@ -51,6 +51,7 @@ fn setup() -> (Arc<Vm>, Bridge) {
         vcpus: 2,
         table,
         table_fd,
+        seat: crate::seat::Seat::Table,
         page: Arc::new(ControlPage::create(0, 2).expect("page")),
         backend: "fake",
         memory_bytes: 0,

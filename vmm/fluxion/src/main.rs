@@ -11,6 +11,7 @@ use fluxion::kvm::{self, Boot, KvmError};
 use fluxion::memory::MAX_MIB;
 use fluxion::process::{self, StartError};
 use fluxion::vm::Ended;
+use handoff::kflux::KfluxError;
 use handoff::TableError;
 
 const FAILED: u8 = 1;
@@ -33,6 +34,8 @@ impl Error {
         match self {
             Error::Kvm(KvmError::Image(ImageError::Version { .. })) => VERSION,
             Error::Start(StartError::Table(TableError::Version { .. })) => VERSION,
+            Error::Start(StartError::Kflux(KfluxError::Version { .. })) => VERSION,
+            Error::Start(StartError::Kflux(KfluxError::Forbidden { .. })) => PERMISSION,
             Error::Image(_, e) | Error::Kvm(KvmError::Open(e, _))
                 if e.kind() == io::ErrorKind::PermissionDenied =>
             {

@@ -8,13 +8,14 @@
 //! ```
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::sync::Arc;
 
 use flux_abi as abi;
-use handoff::{Handle, Table, TableError};
+use handoff::kflux::KfluxError;
+use handoff::{Table, TableError};
 use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 
 use crate::args::Config;
@@ -25,15 +26,22 @@ use crate::control_page::{empty_header, put_text, ControlPage, ControlPageError}
 use crate::cpus::CpuSet;
 use crate::log::Log;
 use crate::resident::Resident;
+use crate::seat::{self, Seat};
 use crate::section::{self, SectionError};
 use crate::vm::{Ended, Parts, Vm};
-use crate::{clock, life, stats};
+use crate::{inherit, life, stats};
 
 /// Why a VM did not come to life.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot use descriptor {0} as the hand-off table: {1}")]
-    Descriptor(i32, io::Error),
+    #[error("cannot use descriptor {0} as {1}: {2}")]
+    Descriptor(i32, &'static str, io::Error),
+    #[error(transparent)]
+    Kflux(#[from] KfluxError),
+    #[error("the cores of this table are moved by kFlux (domain {0}): pass the VM's descriptor with --kflux-fd, or choose the affinity bridge for all")]
+    NoSeat(u32),
+    #[error("--kflux-fd with a table that names no kFlux domain: its cores are moved by another bridge; leave the option out")]
+    NoDomain,
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -59,6 +67,7 @@ pub struct Prepared {
     pub doorbell: EventFd,
     pub log: Log,
     table: Option<(OwnedFd, Table)>,
+    seat: Seat,
     socket: Option<Socket>,
     /// Until the control thread has it.
     signals: Option<Signals>,
@@ -85,12 +94,13 @@ pub fn prepare(config: Config, hosted: bool) -> Result<Prepared, StartError> {
     block_signals().map_err(system("block signals"))?;
     let signals = Signals::new().map_err(system("wait for signals"))?;
     let current = CpuSet::current().map_err(system("read the affinity"))?;
-    let (fd, table) = open_table(&config)?;
+    let (fd, table) = inherit::table(&config)?;
+    let seat = inherit::seat(&config, &table)?;
     // Everything that can fail without having changed the table comes first.
     let page = Arc::new(ControlPage::create(config.slot, config.vcpus)?);
     let doorbell = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(system("make the doorbell"))?;
     let socket = config.socket.as_deref().map(Socket::bind).transpose()?;
-    section::claim(&table, &config)?;
+    section::claim(&table, &config, seat.writes_words())?;
 
     let mut header = empty_header();
     header.magic = abi::CONTROL_MAGIC;
@@ -113,25 +123,11 @@ pub fn prepare(config: Config, hosted: bool) -> Result<Prepared, StartError> {
         doorbell,
         log,
         table: Some((fd, table)),
+        seat,
         socket,
         signals: Some(signals),
         resident: Resident::open(),
     })
-}
-
-fn open_table(config: &Config) -> Result<(OwnedFd, Table), StartError> {
-    let Some(number) = config.table_fd else {
-        return Ok(Table::create(clock::tsc_khz(), clock::STAMP_SHIFT)?);
-    };
-    // SAFETY: a query on a number; it fails if there is no such descriptor.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(StartError::Descriptor(number, io::Error::last_os_error()));
-    }
-    // SAFETY: it exists, and by the command line's contract it was inherited for this and nobody else here
-    // uses it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    let table = Table::map(&fd)?;
-    Ok((fd, table))
 }
 
 impl Drop for Prepared {
@@ -155,6 +151,7 @@ impl Prepared {
             vcpus: backends.len() as u32,
             table,
             table_fd,
+            seat: self.seat.clone(),
             page: Arc::clone(&self.page),
             backend: B::NAME,
             memory_bytes: self.header.memory_bytes,
@@ -196,10 +193,11 @@ impl Prepared {
             }
         }
         vm.log.info(format_args!(
-            "{} vCPUs, {} MiB, {}, {}",
+            "{} vCPUs, {} MiB, {}, {}{}",
             vm.handles().len(),
             vm.memory_bytes >> 20,
             vm.backend,
+            if vm.seat.kflux().is_some() { "kFlux, " } else { "" },
             if unmanaged { "running unmanaged" } else { "dormant" },
         ));
         self.start_vcpus(vm, backends, confined, unmanaged)?;
@@ -212,7 +210,8 @@ impl Prepared {
         let mut control = Control::new(Arc::clone(vm), self.socket.take(), signals, doorbell, resident)
             .map_err(system("start the control loop"))?;
         let filter = if confined {
-            Some(confine::filter(confine::CONTROL)?)
+            let more = vm.seat.kflux().map_or(&[][..], |_| seat::CONTROL_CALLS);
+            Some(confine::filter(&[confine::CONTROL, more])?)
         } else {
             None
         };
@@ -271,23 +270,23 @@ fn start_vcpu<B: Backend>(
     confined: bool,
     unmanaged: bool,
 ) -> Result<(), Failure> {
-    let me: Handle = *vm
-        .handles()
-        .get(id as usize)
-        .ok_or_else(|| Failure::new("the table has no room for it"))?;
     backend.attach()?;
     // SAFETY: the call takes nothing and always succeeds.
     let tid = unsafe { libc::gettid() } as u32;
     vm.set_tid(id as usize, tid);
-    if unmanaged {
+    let seat = vm.seat.kflux();
+    // What kFlux finds at REGISTER is what it gives back at the end of a lease.
+    if unmanaged || seat.is_some() {
         if let Err(e) = vm.cpus.apply(0) {
             vm.log
                 .warn(format_args!("cannot set the affinity of vCPU {id}: {e}"));
         }
     }
-    handoff::vcpu::ready(&vm.table, me, tid, unmanaged);
+    let kvm_fd = seat.and_then(|seat| backend.take_seat(seat, id));
+    vm.seat.ready(vm, id, unmanaged, kvm_fd)?;
     if let (true, Some(extra)) = (confined, B::SYSCALLS) {
-        let filter = confine::filter(extra).map_err(|e| Failure::new(e.to_string()))?;
+        let more = seat.map_or(&[][..], |_| seat::VCPU_CALLS);
+        let filter = confine::filter(&[extra, more]).map_err(|e| Failure::new(e.to_string()))?;
         confine::install(&filter).map_err(|e| Failure::new(e.to_string()))?;
     }
     Ok(())

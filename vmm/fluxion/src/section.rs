@@ -16,8 +16,9 @@ pub enum SectionError {
 }
 
 /// Takes the section for this process. hyperfluxd has set it STARTING and filled in what is known before
-/// the process is there; without hyperfluxd that happens here.
-pub fn claim(table: &Table, config: &Config) -> Result<(), SectionError> {
+/// the process is there; without hyperfluxd that happens here. `blocks`: whether the vCPU blocks are this
+/// process's to begin anew; where kFlux moves the cores they are its own, and fresh since it made the VM.
+pub fn claim(table: &Table, config: &Config, blocks: bool) -> Result<(), SectionError> {
     let line = table.vm(config.slot).ok_or(SectionError::NoSlot(config.slot))?;
     let state = line.state.load(SeqCst);
     let free = state == abi::VM_EMPTY || state == abi::VM_DEAD;
@@ -56,8 +57,10 @@ pub fn claim(table: &Table, config: &Config) -> Result<(), SectionError> {
     for meter in [&line.granted_tsc, &line.used_tsc, &line.taken_tsc] {
         meter.store(0, Relaxed);
     }
-    for handle in (0..abi::MAX_VCPUS as u32).filter_map(|v| Handle::new(config.slot, v)) {
-        clear(table.vcpu_line(handle));
+    if blocks {
+        for handle in (0..abi::MAX_VCPUS as u32).filter_map(|v| Handle::new(config.slot, v)) {
+            clear(table.vcpu_line(handle));
+        }
     }
     Ok(())
 }
@@ -132,7 +135,7 @@ mod tests {
     fn a_free_slot_is_filled_in_and_a_used_one_is_left_alone() {
         let (_fd, table) = Table::create(1_000_000, 8).expect("table");
         let line = table.vm(5).expect("slot");
-        claim(&table, &config(5)).expect("free");
+        claim(&table, &config(5), true).expect("free");
         assert_eq!(line.state.load(SeqCst), abi::VM_STARTING);
         assert_eq!((line.vcpus.load(SeqCst), line.max_cores.load(SeqCst)), (3, 3));
         assert_eq!(
@@ -142,19 +145,19 @@ mod tests {
         assert_eq!(line.generation.load(SeqCst), 1);
         // As hyperfluxd leaves it: what it wrote stays.
         line.max_cores.store(2, SeqCst);
-        claim(&table, &config(5)).expect("starting");
+        claim(&table, &config(5), true).expect("starting");
         assert_eq!(
             (line.max_cores.load(SeqCst), line.generation.load(SeqCst)),
             (2, 1)
         );
         live(&table, 5);
         assert!(matches!(
-            claim(&table, &config(5)),
+            claim(&table, &config(5), true),
             Err(SectionError::InUse { slot: 5, .. })
         ));
         dead(&table, 5);
         let changed = table.header().vms_changed.load(SeqCst);
-        claim(&table, &config(5)).expect("free again");
+        claim(&table, &config(5), true).expect("free again");
         assert_eq!(line.generation.load(SeqCst), 2);
         live(&table, 5);
         assert!(table.header().vms_changed.load(SeqCst) != changed);
@@ -166,8 +169,18 @@ mod tests {
         let line = table.vcpu_line(Handle::new(0, 15).expect("handle"));
         line.word.store(abi::vcpu_word(abi::VCPU_DEAD, 3), SeqCst);
         line.held.store(abi::HELD_FORCED, SeqCst);
-        claim(&table, &config(0)).expect("free");
+        claim(&table, &config(0), true).expect("free");
         assert_eq!(abi::vcpu_state(line.word.load(SeqCst)), abi::VCPU_NEW);
         assert_eq!(line.held.load(SeqCst), abi::HELD_NONE);
+    }
+
+    #[test]
+    fn blocks_that_are_kfluxs_are_left_alone() {
+        let (_fd, table) = Table::create(1_000_000, 8).expect("table");
+        let line = table.vcpu_line(Handle::new(0, 2).expect("handle"));
+        line.word.store(abi::vcpu_word(abi::VCPU_PARKED, 3), SeqCst);
+        claim(&table, &config(0), false).expect("free");
+        assert_eq!(line.word.load(SeqCst), abi::vcpu_word(abi::VCPU_PARKED, 3));
+        assert_eq!(table.vm(0).expect("slot").vcpus.load(SeqCst), 3);
     }
 }

@@ -64,9 +64,13 @@ impl Default for ExitCounters {
 
 impl ExitCounters {
     pub fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    pub fn add(&self, what: Count, n: u64) {
         let counter = &self.counts[what as usize];
         // One writer, so no read-modify-write is needed; readers only want a recent value.
-        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     pub fn get(&self, what: Count) -> u64 {

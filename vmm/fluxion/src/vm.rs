@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::{EventFd, EFD_CLOEXEC, EFD_NONBLOCK};
 use crate::control_page::ControlPage;
 use crate::cpus::CpuSet;
 use crate::log::Log;
+use crate::seat::Seat;
 use crate::stats::ExitCounters;
 
 /// How a VM came to its end.
@@ -33,6 +34,7 @@ pub struct Parts {
     pub vcpus: u32,
     pub table: Table,
     pub table_fd: OwnedFd,
+    pub seat: Seat,
     pub page: Arc<ControlPage>,
     pub backend: &'static str,
     pub memory_bytes: u64,
@@ -46,6 +48,7 @@ pub struct Vm {
     pub log: Log,
     pub table: Table,
     pub table_fd: OwnedFd,
+    pub seat: Seat,
     pub page: Arc<ControlPage>,
     pub backend: &'static str,
     pub memory_bytes: u64,
@@ -76,6 +79,7 @@ impl Vm {
             slot: parts.slot,
             table: parts.table,
             table_fd: parts.table_fd,
+            seat: parts.seat,
             page: parts.page,
             backend: parts.backend,
             memory_bytes: parts.memory_bytes,
@@ -101,8 +105,15 @@ impl Vm {
         self.table.vm(self.slot)
     }
 
+    /// Whether an arbiter manages this VM. Where kFlux keeps the lease, its words tell first when that has ended.
     pub fn managed(&self) -> bool {
-        self.managed.load(SeqCst)
+        self.managed.load(SeqCst) && !(self.seat.kflux().is_some() && self.anyone_unmanaged())
+    }
+
+    fn anyone_unmanaged(&self) -> bool {
+        self.handles
+            .iter()
+            .any(|me| abi::vcpu_state(self.table.vcpu_line(*me).word.load(SeqCst)) == abi::VCPU_UNMANAGED)
     }
 
     /// Whether the vCPU threads are to end. They look after every exit and before every sleep.
@@ -155,16 +166,16 @@ impl Vm {
 
     /// Makes every vCPU thread look at `ending`: sleepers are ended or woken, running ones are kicked.
     pub fn wake_all(&self) {
-        for (id, handle) in self.handles.iter().enumerate() {
-            let line = self.table.vcpu_line(*handle);
-            let parked = abi::vcpu_word(abi::VCPU_PARKED, abi::CORE_NONE);
-            let dead = abi::vcpu_word(abi::VCPU_DEAD, abi::CORE_NONE);
-            if line.word.compare_exchange(parked, dead, SeqCst, SeqCst).is_ok() {
-                linux::futex_wake(&line.word, i32::MAX);
-            } else {
-                self.kick(id);
-            }
+        self.seat.end(self);
+        for id in 0..self.handles.len() {
+            // Of those that were asleep, nobody minds: a kick waits for the guest's side, which they never enter again.
+            self.kick(id);
         }
+        self.ring_doorbell_for_all();
+    }
+
+    /// Wakes every vCPU that waits for the doorbell.
+    pub fn ring_doorbell_for_all(&self) {
         if let Some(line) = self.line() {
             line.doorbell.fetch_add(1, SeqCst);
             linux::futex_wake(&line.doorbell, i32::MAX);
@@ -208,6 +219,18 @@ impl Vm {
     pub fn ring_news(&self) {
         // Fails only if the counter is full, and then the control thread has been rung.
         let _ = self.news.write(1);
+    }
+
+    /// Counts a forced park, where no deadline thread of the arbiter's does. `descheduled`: that was the host's doing.
+    pub fn add_forced(&self, descheduled: bool) {
+        if let Some(line) = self.line() {
+            let counter = if descheduled {
+                &line.forced_descheduled
+            } else {
+                &line.forced
+            };
+            counter.fetch_add(1, Relaxed);
+        }
     }
 
     /// Adds to the VM's meter of time inside the guest.

@@ -38,7 +38,12 @@ fn every_thread_has_its_filter() {
     assert!(threads.iter().all(|(_, value)| value == "1"), "{threads:?}");
     let mut names: Vec<&str> = threads.iter().map(|(name, _)| name.as_str()).collect();
     names.sort();
-    assert_eq!(names, ["fluxion", "vcpu0", "vcpu1", "vcpu2"]);
+    let program = common::program();
+    let program = program
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    assert_eq!(names, [program, "vcpu0", "vcpu1", "vcpu2"]);
 
     let open = lab.start("open", 1, "s", &["--no-confine"]);
     open.live();

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use common::{done, kvm_or_skip, load, load64, until, until_progress, Lab};
+use common::{done, kvm_or_skip, load, load64, until, until_progress, was_forced, Lab};
 use flux_abi as abi;
 use handoff::bridge::{FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK};
 
@@ -94,7 +94,7 @@ fn dormant_vcpus_wait_for_a_core_and_yields_go_to_the_heir() {
         .map(load64);
         assert!(stages.is_sorted(), "{stages:?}");
     }
-    assert!(load64(&vm.line().granted_tsc) > load64(&vm.line().used_tsc));
+    assert!(vm.granted_tsc() > load64(&vm.line().used_tsc));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn kicked_guests_lose_nothing() {
         0
     );
     assert_eq!(load(&a.vcpu(0).kicks), 100);
-    assert!(load64(&a.line().taken_tsc) > 0);
+    assert!(a.taken_tsc() > 0);
 }
 
 #[test]
@@ -211,7 +211,6 @@ fn a_guest_that_never_parks_is_forced_and_goes_on_later() {
     let (_lease, page) = lab.adopt(&vm);
     let (_lease2, page2) = lab.adopt(&next);
     lab.table.header().deadline_us.store(1000, SeqCst);
-    let mut deadlines = handoff::deadline::Deadlines::new(lab.table.clone(), lab.bridge.in_flight().clone());
     assert_eq!(lab.command(OP_GRANT, None, Some(vm.handle(0)), 0), 0);
     until_progress(&page, 0);
     assert_eq!(
@@ -220,8 +219,8 @@ fn a_guest_that_never_parks_is_forced_and_goes_on_later() {
     );
     until("the kick to find it in its own code", || {
         lab.bridge.poll();
-        deadlines.look();
-        load(&vm.vcpu(0).how) == abi::HOW_FORCED && vm.state_of(0) == abi::VCPU_PARKED
+        lab.look_at_deadlines();
+        was_forced(vm.vcpu(0)) && vm.state_of(0) == abi::VCPU_PARKED
     });
     assert_eq!(
         (load(&vm.vcpu(0).held), load(&page.host(0).held)),
@@ -266,12 +265,10 @@ fn a_bad_guest_is_poisoned_and_its_core_goes_on() {
         let status = lease.status();
         assert_eq!(status.state, "poisoned");
         assert!(status.error.contains(text), "{}", status.error);
-        assert_eq!(
-            status.error.contains("rip 0x400"),
-            mode != "n",
-            "{}",
-            status.error
-        );
+        // AMD's KVM resets a vCPU that shuts down: what is left to show is where a processor starts.
+        let reset = mode == "w" && status.error.contains("rip 0xfff0");
+        let shown = status.error.contains("rip 0x400") || reset;
+        assert_eq!(shown, mode != "n", "{}", status.error);
         assert_eq!(lease.manage(lab.epoch).expect_err("poisoned").code, abi::E_STATE);
         assert!(bad.is_running());
         lease.stop();

@@ -34,8 +34,7 @@ fn a_vm_outlives_its_arbiter_and_is_adopted_again() {
     assert_eq!(load(&vm.vcpu(1).pinned), abi::CORE_NONE);
 
     // A new one comes: all park, in application code, and go on when they are granted.
-    let all = [u32::MAX; 8];
-    lab.epoch = lab.bridge.claim(std::process::id(), 0, &all);
+    lab.claim();
     let (lease, page) = lab.adopt(&vm);
     vm.until_state(0, abi::VCPU_PARKED);
     vm.until_state(1, abi::VCPU_PARKED);
@@ -57,7 +56,7 @@ fn a_vm_outlives_its_arbiter_and_is_adopted_again() {
     );
     let refused: Result<abi::protocol::UnmanageReply, _> = other.call("unmanage", abi::protocol::Unmanage {});
     assert_eq!(refused.expect_err("not the lease").code, abi::E_STATE);
-    lab.epoch = lab.bridge.claim(std::process::id(), 0, &all);
+    lab.claim();
     other.manage(lab.epoch).expect("a newer epoch");
     vm.until_state(0, abi::VCPU_PARKED);
     vm.until_state(1, abi::VCPU_PARKED);
@@ -82,7 +81,10 @@ fn a_guest_in_its_own_code_honours_a_recall() {
     vm.until_state(0, abi::VCPU_UNMANAGED);
     let (_lease, page) = lab.adopt(&vm);
     vm.until_state(0, abi::VCPU_PARKED);
-    assert_eq!(load(&vm.vcpu(0).how), abi::HOW_ASKED);
+    // kFlux books how a core was left, and here there was none.
+    if !common::over_kflux() {
+        assert_eq!(load(&vm.vcpu(0).how), abi::HOW_ASKED);
+    }
     assert_eq!(load(&page.guest(0).park_ack), load(&vm.vcpu(0).park_req));
 }
 

@@ -1,17 +1,34 @@
-//! The C face of the affinity bridge; `include/flux_handoff.h` documents each function.
+//! The C face of the bridges; `include/flux_handoff.h` documents each function.
 //! Pointers come from the addon, which keeps its mappings until the bridge is freed.
 
-use handoff::bridge::{Bridge, COMMAND_WORDS};
+mod kflux;
+
+use handoff::bridge::COMMAND_WORDS;
 use handoff::deadline::Deadlines;
-use handoff::{Table, TableError};
+use handoff::{AnyBridge, Table, TableError};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 pub struct FluxBridge {
-    bridge: Bridge,
+    bridge: AnyBridge,
     stop: Arc<AtomicBool>,
     deadlines: Option<std::thread::JoinHandle<()>>,
+}
+
+impl FluxBridge {
+    /// Ends the deadline thread, which works from the caller's mapping. Returns whether there was one.
+    fn stop_deadlines(&mut self) -> bool {
+        let Some(thread) = self.deadlines.take() else {
+            return false;
+        };
+        self.stop.store(true, Ordering::SeqCst);
+        thread.thread().unpark();
+        // It only fails by a panic, which has said what it was.
+        let _ = thread.join();
+        self.stop.store(false, Ordering::SeqCst);
+        true
+    }
 }
 
 /// # Safety
@@ -66,7 +83,7 @@ pub unsafe extern "C" fn flux_bridge_new(table: *mut u8, bytes: usize, err: *mut
     // SAFETY: the caller's promise.
     match unsafe { borrow(table, bytes) }.and_then(checked) {
         Ok(table) => Box::into_raw(Box::new(FluxBridge {
-            bridge: Bridge::new(Arc::new(table)),
+            bridge: AnyBridge::new(Arc::new(table)),
             stop: Arc::default(),
             deadlines: None,
         })),
@@ -89,12 +106,7 @@ pub unsafe extern "C" fn flux_bridge_free(b: *mut FluxBridge) {
     }
     // SAFETY: the caller gives the box back.
     let mut b = unsafe { Box::from_raw(b) };
-    // The thread borrows the caller's mapping, so it ends before this returns.
-    b.stop.store(true, Ordering::SeqCst);
-    if let Some(thread) = b.deadlines.take() {
-        thread.thread().unpark();
-        let _ = thread.join();
-    }
+    b.stop_deadlines();
 }
 
 /// # Safety
@@ -115,7 +127,10 @@ pub unsafe extern "C" fn flux_bridge_claim(
 ) -> i64 {
     // SAFETY: the caller's promise.
     match unsafe { (bridge(b), managed.as_ref()) } {
-        (Some(b), Some(managed)) => b.bridge.claim(pid, core, managed) as i64,
+        (Some(b), Some(managed)) => match b.bridge.claim(pid, core, managed) {
+            Ok(epoch) => epoch.into(),
+            Err(error) => error.errno().into(),
+        },
         _ => -libc::EINVAL as i64,
     }
 }
@@ -126,10 +141,7 @@ pub unsafe extern "C" fn flux_bridge_claim(
 pub unsafe extern "C" fn flux_bridge_release(b: *mut FluxBridge) -> i32 {
     // SAFETY: the caller's promise.
     match unsafe { bridge(b) } {
-        Some(b) => match b.bridge.release() {
-            true => 0,
-            false => -libc::ESTALE,
-        },
+        Some(b) => b.bridge.release().err().unwrap_or(0),
         None => -libc::EINVAL,
     }
 }
@@ -197,7 +209,11 @@ pub unsafe extern "C" fn flux_bridge_start_deadlines(b: *mut FluxBridge) -> i32 
     if b.deadlines.is_some() {
         return -libc::EALREADY;
     }
-    let mut deadlines = Deadlines::new(b.bridge.table().clone(), b.bridge.in_flight().clone());
+    let Some(affinity) = b.bridge.affinity() else {
+        // kFlux keeps the deadlines itself.
+        return 0;
+    };
+    let mut deadlines = Deadlines::new(affinity.table().clone(), affinity.in_flight().clone());
     let stop = b.stop.clone();
     let (tell, told) = std::sync::mpsc::channel();
     let body = move || {

@@ -7,10 +7,16 @@
 //!   mode V stubborn  leaves by force only
 //!   quit             ends the process without a word, as a crash would
 //!
-//! Usage: puppet SLOT VCPUS [unmanaged], the hand-off table as descriptor 3. Prints
-//! "ready" once its vCPUs can be granted cores.
+//! Usage: puppet SLOT VCPUS [unmanaged] [--kflux-fd N], the hand-off table as descriptor 3.
+//! Prints "ready" once its vCPUs can be granted cores.
+//!
+//! Where kFlux moves the table's cores (the table names a domain, and the VM's descriptor is
+//! N, or 4 without the option), a vCPU has no guest that a kick could interrupt: kFlux lets it wait,
+//! and it spins in user space and looks at its words. A stubborn one never looks: it loses its core to the
+//! deadline, finds that out once it is told to be otherwise, and parks.
 
 use flux_abi as abi;
+use handoff::kflux::{self, seat::Registration};
 use handoff::{linux, vcpu, Asked, Enter, Handle, How, Left, Table, Woken};
 use std::io::BufRead;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -27,6 +33,12 @@ struct Strings {
     yields: AtomicBool,
 }
 
+/// What moves the cores.
+enum Seat {
+    Table,
+    Kflux(kflux::Seat),
+}
+
 thread_local! {
     /// Set by the kick's handler in the thread that was kicked.
     static KICKED: AtomicBool = const { AtomicBool::new(false) };
@@ -36,22 +48,63 @@ extern "C" fn on_kick(_signal: i32) {
     KICKED.with(|kicked| kicked.store(true, SeqCst));
 }
 
+fn give_up(why: impl std::fmt::Display) -> ! {
+    eprintln!("puppet: {why}");
+    std::process::exit(1)
+}
+
+struct Arguments {
+    slot: u32,
+    vcpus: u32,
+    unmanaged: bool,
+    kflux_fd: Option<i32>,
+}
+
+fn arguments() -> Option<Arguments> {
+    let mut words = std::env::args().skip(1);
+    let mut found = Arguments {
+        slot: words.next()?.parse().ok()?,
+        vcpus: words.next()?.parse().ok()?,
+        unmanaged: false,
+        kflux_fd: None,
+    };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "unmanaged" => found.unmanaged = true,
+            "--kflux-fd" => found.kflux_fd = Some(words.next()?.parse().ok()?),
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+fn seat(table: &Table, from: &Arguments) -> Seat {
+    let named = table.header().kflux_domain.load(SeqCst) != 0;
+    let Some(number) = from.kflux_fd.or(named.then_some(4)) else {
+        return Seat::Table;
+    };
+    // SAFETY: the parent passed it for this and nothing else here uses it; if it did not, HELLO fails.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    let seat = kflux::Seat::new(fd).and_then(|seat| seat.map_over(table, from.slot).map(|()| seat));
+    match seat {
+        Ok(seat) => Seat::Kflux(seat),
+        Err(error) => give_up(error),
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u32>().ok());
-    let (Some(slot), Some(vcpus)) = (number(1), number(2)) else {
-        eprintln!("usage: puppet SLOT VCPUS [unmanaged] with the hand-off table as descriptor 3");
+    let Some(from) = arguments() else {
+        eprintln!(
+            "usage: puppet SLOT VCPUS [unmanaged] [--kflux-fd N] with the hand-off table as descriptor 3"
+        );
         std::process::exit(2);
     };
-    let unmanaged = arguments.get(3).is_some_and(|text| text == "unmanaged");
+    let (slot, vcpus, unmanaged) = (from.slot, from.vcpus, from.unmanaged);
     // SAFETY: the parent passed descriptor 3 and nothing else here uses it.
     let fd = unsafe { OwnedFd::from_raw_fd(3) };
     let table = match Table::map(&fd) {
         Ok(table) => Arc::new(table),
-        Err(error) => {
-            eprintln!("puppet: {error}");
-            std::process::exit(1);
-        }
+        Err(error) => give_up(error),
     };
     // SAFETY: the handler only stores to an atomic of its own thread.
     unsafe {
@@ -63,19 +116,19 @@ fn main() {
         eprintln!("puppet: slot {slot} is out of range");
         std::process::exit(2);
     };
+    let seat = Arc::new(seat(&table, &from));
     vm.pid.store(std::process::id(), SeqCst);
     vm.vcpus.store(vcpus, SeqCst);
     let strings: Arc<Vec<Strings>> = Arc::new((0..vcpus).map(|_| Strings::default()).collect());
     let there = Arc::new(AtomicU32::new(0));
     for index in 0..vcpus {
-        let (table, strings, there) = (table.clone(), strings.clone(), there.clone());
+        let (table, seat, strings) = (table.clone(), seat.clone(), strings.clone());
+        let there = there.clone();
         std::thread::spawn(move || {
             let me = Handle::new(slot, index).expect("checked by the parent");
-            // SAFETY: a plain system call.
-            let tid = unsafe { libc::gettid() } as u32;
-            vcpu::ready(&table, me, tid, unmanaged);
+            ready(&table, &seat, me, unmanaged);
             there.fetch_add(1, SeqCst);
-            live(&table, me, &strings[index as usize]);
+            live(&table, &seat, me, &strings[index as usize]);
         });
     }
     while there.load(SeqCst) != vcpus {
@@ -84,6 +137,12 @@ fn main() {
     vm.state.store(abi::VM_LIVE, SeqCst);
     table.announce();
     println!("ready");
+    obey(&strings);
+    std::process::exit(0);
+}
+
+/// Carries out what standard input says, until its end.
+fn obey(strings: &[Strings]) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let on = words.get(1).and_then(|text| text.parse::<usize>().ok());
@@ -97,13 +156,44 @@ fn main() {
             _ => eprintln!("puppet: what is {line:?}?"),
         }
     }
-    std::process::exit(0);
+}
+
+fn ready(table: &Table, seat: &Seat, me: Handle, unmanaged: bool) {
+    match seat {
+        Seat::Table => {
+            // SAFETY: a plain system call.
+            let tid = unsafe { libc::gettid() } as u32;
+            vcpu::ready(table, me, tid, unmanaged);
+        }
+        Seat::Kflux(seat) => {
+            let from = Registration {
+                unmanaged,
+                ..Registration::default()
+            };
+            if let Err(error) = seat.register(me.vcpu(), from) {
+                give_up(error);
+            }
+        }
+    }
+}
+
+/// Leaves the core that there may be, and waits for the next.
+fn wait(table: &Table, seat: &Seat, me: Handle, how: Option<How>) -> Woken {
+    match (seat, how) {
+        (Seat::Table, Some(how)) if vcpu::leave(table, me, how) == Left::Dead => Woken::Dead,
+        (Seat::Table, _) => vcpu::wait_for_grant(table, me),
+        (Seat::Kflux(seat), how) => match seat.park(me.vcpu(), how.unwrap_or(How::Entry)) {
+            Ok(woken) => woken,
+            Err(error) => give_up(error),
+        },
+    }
 }
 
 /// One vCPU thread's life, as Fluxion's without KVM in the middle.
-fn live(table: &Table, me: Handle, strings: &Strings) {
+fn live(table: &Table, seat: &Seat, me: Handle, strings: &Strings) {
+    let mut how = None;
     loop {
-        match vcpu::wait_for_grant(table, me) {
+        match wait(table, seat, me, how.take()) {
             Woken::Granted { .. } => {}
             Woken::Unmanaged => {
                 std::thread::sleep(std::time::Duration::from_millis(1));
@@ -111,27 +201,28 @@ fn live(table: &Table, me: Handle, strings: &Strings) {
             }
             Woken::Dead => return,
         }
-        let how = match vcpu::enter(table, me) {
-            Enter::Leave => How::Entry,
-            Enter::Go { .. } => hold(table, me, strings),
-            Enter::Unmanaged => continue,
+        how = match vcpu::enter(table, me) {
+            Enter::Leave => Some(How::Entry),
+            Enter::Go { .. } => Some(hold(table, seat, me, strings)),
+            Enter::Unmanaged => None,
             Enter::Dead => return,
         };
-        if vcpu::leave(table, me, how) == Left::Dead {
-            return;
-        }
     }
 }
 
 /// Holds the core until there is a reason to leave it.
-fn hold(table: &Table, me: Handle, strings: &Strings) -> How {
+fn hold(table: &Table, seat: &Seat, me: Handle, strings: &Strings) -> How {
+    let looks = matches!(seat, Seat::Kflux(_));
     loop {
         std::hint::spin_loop();
         if strings.yields.swap(false, SeqCst) {
             return How::Yield;
         }
         let mode = strings.mode.load(SeqCst);
-        let kicked = KICKED.with(|kicked| kicked.swap(false, SeqCst));
+        let kicked = match looks {
+            true => mode == SPIN,
+            false => KICKED.with(|kicked| kicked.swap(false, SeqCst)),
+        };
         if !kicked && mode != POLL {
             continue;
         }

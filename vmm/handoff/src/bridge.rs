@@ -4,29 +4,31 @@
 //! One thread (the loop's) owns a Bridge. The deadline thread works from the table and
 //! from the [`InFlight`] marks alone, so a loop that is stuck does not stop it.
 
+use crate::pages::Pages;
 use crate::protocol::{self, vcpu_word, CoreWord, Moved, Refused, World};
 use crate::vcpu::end_tenure;
 use crate::{linux, Handle, Table};
 use flux_abi as abi;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicPtr, AtomicU64};
 use std::sync::Arc;
 
 // The words of a command as the C interface has them: signed, in a batch of ints.
 pub const COMMAND_WORDS: usize = abi::CMD_WORDS as usize;
-const OP: usize = abi::CMD_OP as usize;
-const CORE: usize = abi::CMD_CORE as usize;
-const FROM: usize = abi::CMD_FROM as usize;
-const TO: usize = abi::CMD_TO as usize;
-const FLAGS: usize = abi::CMD_FLAGS as usize;
+pub(crate) const OP: usize = abi::CMD_OP as usize;
+pub(crate) const CORE: usize = abi::CMD_CORE as usize;
+pub(crate) const FROM: usize = abi::CMD_FROM as usize;
+pub(crate) const TO: usize = abi::CMD_TO as usize;
+pub(crate) const FLAGS: usize = abi::CMD_FLAGS as usize;
 const TSC_LO: usize = abi::CMD_TSC_LO as usize;
 const TSC_HI: usize = abi::CMD_TSC_HI as usize;
-const RESULT: usize = abi::CMD_RESULT as usize;
+pub(crate) const RESULT: usize = abi::CMD_RESULT as usize;
 
 pub const OP_GRANT: i32 = abi::OP_GRANT as i32;
 pub const OP_PARK: i32 = abi::OP_PARK as i32;
 pub const OP_MOVE: i32 = abi::OP_MOVE as i32;
 pub const OP_HEIR: i32 = abi::OP_HEIR as i32;
+pub const OP_FORCE: i32 = abi::OP_FORCE as i32;
 pub const FLAG_ASK_ONLY: i32 = abi::FLAG_ASK_ONLY as i32;
 pub const FLAG_KICK_NOW: i32 = abi::FLAG_KICK_NOW as i32;
 
@@ -76,9 +78,45 @@ pub struct Bridge {
     table: Arc<Table>,
     in_flight: Arc<InFlight>,
     asked: Vec<Asked>,
-    /// The hot part of each VM's control page in this process, or null.
-    pages: Box<[AtomicPtr<u8>]>,
+    pages: Pages,
     epoch: u32,
+}
+
+/// Takes the lease in the table's header: a new epoch, who has it, and which cores it is about.
+pub(crate) fn new_epoch(table: &Table, pid: u32, arbiter_core: u32, managed: &[u32; 8]) -> u32 {
+    let header = table.header();
+    // 0 is "never claimed", so the wrap skips it.
+    let bump = |epoch: u32| Some(epoch.wrapping_add(1).max(1));
+    let before = header
+        .epoch
+        .fetch_update(SeqCst, SeqCst, bump)
+        .unwrap_or_default();
+    header.arbiter_pid.store(pid, SeqCst);
+    header.arbiter_core.store(arbiter_core, Relaxed);
+    for (word, mask) in header.managed.iter().zip(managed) {
+        word.store(*mask, Relaxed);
+    }
+    before.wrapping_add(1).max(1)
+}
+
+/// Ends the lease of `epoch` in the table's header, if it is that one's still.
+pub(crate) fn end_epoch(table: &Table, epoch: u32) -> bool {
+    let header = table.header();
+    let next = epoch.wrapping_add(1).max(1);
+    let ours = epoch != 0 && header.epoch.compare_exchange(epoch, next, SeqCst, SeqCst).is_ok();
+    if ours {
+        header.arbiter_pid.store(0, SeqCst);
+    }
+    ours
+}
+
+#[inline]
+pub(crate) fn stamp_heartbeat(table: &Table) {
+    let header = table.header();
+    let shift = header.stamp_shift.load(Relaxed);
+    header
+        .heartbeat
+        .store((linux::tsc() >> (shift & 63)) as u32, Relaxed);
 }
 
 impl Bridge {
@@ -88,7 +126,7 @@ impl Bridge {
             in_flight: Arc::default(),
             // One request in flight per core, so this never grows.
             asked: Vec::with_capacity(abi::MAX_CORES),
-            pages: (0..abi::MAX_VMS).map(|_| AtomicPtr::default()).collect(),
+            pages: Pages::default(),
             epoch: 0,
         }
     }
@@ -104,19 +142,7 @@ impl Bridge {
     /// Takes the lease: a new epoch, every core free, nobody's heir. VMs of an earlier
     /// arbiter are unmanaged by now or soon, and are adopted one by one.
     pub fn claim(&mut self, pid: u32, arbiter_core: u32, managed: &[u32; 8]) -> u32 {
-        let header = self.table.header();
-        // 0 is "never claimed", so the wrap skips it.
-        let bump = |epoch: u32| Some(epoch.wrapping_add(1).max(1));
-        let before = header
-            .epoch
-            .fetch_update(SeqCst, SeqCst, bump)
-            .unwrap_or_default();
-        self.epoch = before.wrapping_add(1).max(1);
-        header.arbiter_pid.store(pid, SeqCst);
-        header.arbiter_core.store(arbiter_core, Relaxed);
-        for (word, mask) in header.managed.iter().zip(managed) {
-            word.store(*mask, Relaxed);
-        }
+        self.epoch = new_epoch(&self.table, pid, arbiter_core, managed);
         for core in 0..abi::MAX_CORES as u32 {
             self.clear_core(core);
             self.in_flight.end(core);
@@ -148,35 +174,20 @@ impl Bridge {
 
     /// Gives the lease up, if it is still ours.
     pub fn release(&mut self) -> bool {
-        let header = self.table.header();
-        let next = self.epoch.wrapping_add(1).max(1);
-        let ours = header
-            .epoch
-            .compare_exchange(self.epoch, next, SeqCst, SeqCst)
-            .is_ok();
-        if ours {
-            header.arbiter_pid.store(0, SeqCst);
-        }
-        self.epoch = 0;
-        ours
+        end_epoch(&self.table, std::mem::take(&mut self.epoch))
     }
 
     pub fn set_page(&self, slot: u32, hot: *mut u8) -> bool {
-        match self.pages.get(slot as usize) {
-            Some(page) => {
-                page.store(hot, Release);
-                true
-            }
-            None => false,
-        }
+        self.pages.set(slot, hot)
+    }
+
+    /// Gives the control pages away, to the bridge that takes this one's place.
+    pub(crate) fn into_pages(self) -> Pages {
+        self.pages
     }
 
     pub fn beat(&self) {
-        let header = self.table.header();
-        let shift = header.stamp_shift.load(Relaxed);
-        header
-            .heartbeat
-            .store((linux::tsc() >> (shift & 63)) as u32, Relaxed);
+        stamp_heartbeat(&self.table);
     }
 
     /// Carries out a batch in place. Returns how many commands failed.
@@ -282,25 +293,10 @@ impl Bridge {
     /// Writes the request where the guest polls for it. Returns whether the guest says
     /// that it is in FluxOS's own code, where it will see it soon; without a page, no.
     fn ask(&self, from: Handle, park_req: u32) -> bool {
-        // Pairs with the Release in set_page.
-        let page = self.pages[from.slot() as usize].load(Acquire);
-        if page.is_null() {
-            return false;
-        }
-        let block = abi::VCPUS_OFFSET + from.vcpu() as usize * abi::VCPU_BYTES;
-        // SAFETY: set_page's caller promised HOT_BYTES of shared mapping there until it
-        // says otherwise; the block lies inside; the structs are atomics only.
-        let (guest, host) = unsafe {
-            (
-                &*page.add(block).cast::<abi::GuestVcpu>(),
-                &*page.add(block + abi::VCPU_HOST_OFFSET).cast::<abi::HostVcpu>(),
-            )
-        };
-        // Pairs with the guest's load at its scheduling points and whenever it clears `critical`.
-        // No fence between the two: if the guest misses this and we believe that it is in FluxOS,
+        // No fence between the two: if the guest misses the first and we believe that it is in FluxOS,
         // the kick that follows soon settles it.
-        host.park_gen.store(park_req, Release);
-        guest.critical.load(Acquire) != 0
+        self.pages.ask(from, park_req);
+        self.pages.in_libos(from)
     }
 
     fn kick(&self, vcpu: Handle) {
@@ -378,7 +374,7 @@ impl Bridge {
     }
 }
 
-fn decided(command: &[i32]) -> u64 {
+pub(crate) fn decided(command: &[i32]) -> u64 {
     command[TSC_LO] as u32 as u64 | (command[TSC_HI] as u32 as u64) << 32
 }
 

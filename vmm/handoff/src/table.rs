@@ -114,6 +114,11 @@ impl Table {
         Table { base, owned: false }
     }
 
+    /// Where the mapping starts in this process.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
     /// Writes the header of a new, zeroed table.
     pub fn init(&self, tsc_khz: u32, stamp_shift: u32) {
         let header = self.header();

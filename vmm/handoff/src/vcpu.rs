@@ -21,7 +21,7 @@ pub enum How {
 }
 
 impl How {
-    fn word(self) -> u32 {
+    pub(crate) fn word(self) -> u32 {
         match self {
             How::Yield => abi::HOW_YIELD,
             How::Asked => abi::HOW_ASKED,
@@ -132,6 +132,8 @@ pub fn asked(table: &Table, me: Handle) -> Asked {
         abi::VCPU_DEAD => Asked::Dead,
         // Recalled from unmanaged life: it holds no core and is to park.
         abi::VCPU_CEDING if vcpu_core(word) == abi::CORE_NONE => Asked::Park,
+        // kFlux: the core has gone on without this thread, which slept in the host or did not leave.
+        abi::VCPU_BLOCKED | abi::VCPU_PARKED => Asked::Park,
         _ if !protocol::requested(table, me, vcpu_core(word)) => Asked::No,
         // `force` names the request it was meant for, so it dies with that request.
         _ if line.force.load(SeqCst) == table.park_req(me) && table.park_req(me) != 0 => Asked::Force,

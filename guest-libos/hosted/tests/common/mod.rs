@@ -1,4 +1,5 @@
-//! VMs as processes of their own, and a small arbiter that drives them through the bridge.
+//! VMs as processes of their own, and a small arbiter that drives them through the bridge: kFlux's if
+//! HYPERFLUX_BRIDGE=kflux asks for it, as the lab does.
 
 #![allow(dead_code)]
 
@@ -8,12 +9,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flux_abi as abi;
-use handoff::bridge::{Bridge, COMMAND_WORDS, OP_GRANT, OP_MOVE, OP_PARK};
-use handoff::{Handle, Table, World};
+use handoff::bridge::{COMMAND_WORDS, OP_GRANT, OP_MOVE, OP_PARK};
+use handoff::deadline::Deadlines;
+use handoff::{AnyBridge, Handle, Table, World};
 use libos::page::Page;
 
 /// How long anything may take that must happen at all.
@@ -51,6 +53,10 @@ impl On {
 
     /// Says so if a test cannot run on this.
     pub fn there(self) -> bool {
+        if self == On::Hosted && over_kflux() {
+            eprintln!("not run on {self:?}: kFlux kicks what runs under KVM");
+            return false;
+        }
         let there = self.command().is_some();
         if !there {
             eprintln!("not run on {self:?}: it needs /dev/kvm, Fluxion and the guest image");
@@ -58,6 +64,14 @@ impl On {
         there
     }
 }
+
+/// Whether these tests run over kFlux.
+pub fn over_kflux() -> bool {
+    std::env::var_os("HYPERFLUX_BRIDGE").is_some_and(|bridge| bridge == "kflux")
+}
+
+/// A core is claimed by one domain, so tests over kFlux take turns.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Waits until `done`, which must happen some time.
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -125,9 +139,12 @@ impl Vm {
 pub struct Arbiter {
     fd: OwnedFd,
     pub table: Arc<Table>,
-    pub bridge: Bridge,
+    pub bridge: AnyBridge,
     pub cores: Vec<u32>,
     random: u64,
+    deadlines: Option<Deadlines>,
+    // Last, so that the bridge has gone when the next test begins.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Arbiter {
@@ -136,9 +153,17 @@ impl Arbiter {
             Table::create(fluxion::clock::tsc_khz(), fluxion::clock::STAMP_SHIFT).expect("table");
         let table = Arc::new(table);
         table.header().kick_after_us.store(20, SeqCst);
-        let mut bridge = Bridge::new(Arc::clone(&table));
+        let mut bridge = AnyBridge::new(Arc::clone(&table));
+        let turn = over_kflux().then(|| {
+            let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody beats here, and nobody is to be forced because the machine is slow.
+            table.header().lease_ms.store(60_000, SeqCst);
+            table.header().deadline_us.store(10_000_000, SeqCst);
+            bridge.use_kflux().expect("kFlux");
+            turn
+        });
         let allowed = fluxion::cpus::CpuSet::current().expect("affinity");
-        let cores: Vec<u32> = (0..32)
+        let mut cores: Vec<u32> = (0..32)
             .filter(|core| allowed.contains(*core as usize))
             .take(4)
             .collect();
@@ -146,13 +171,23 @@ impl Arbiter {
         for core in &cores {
             managed[*core as usize / 32] |= 1 << (core % 32);
         }
-        bridge.claim(std::process::id(), cores[0], &managed);
+        // kFlux wants a core left for those that it sends away.
+        if turn.is_some() && cores.len() > 1 {
+            managed[cores[0] as usize / 32] &= !(1 << (cores[0] % 32));
+            cores.remove(0);
+        }
+        bridge.claim(std::process::id(), 0, &managed).expect("the lease");
+        let deadlines = bridge
+            .affinity()
+            .map(|bridge| Deadlines::new(Arc::clone(&table), Arc::clone(bridge.in_flight())));
         Arbiter {
             fd,
             table,
             bridge,
             cores,
             random: 0x9e37_79b9_7f4a_7c15,
+            deadlines,
+            _turn: turn,
         }
     }
 
@@ -163,7 +198,7 @@ impl Arbiter {
         let mut command = Command::new(program);
         command
             .args(first)
-            .args(["--table-fd", "9", "--slot", &slot.to_string()]);
+            .args(["--table-fd", "100", "--slot", &slot.to_string()]);
         command.args([
             "--name",
             &format!("vm{slot}"),
@@ -173,14 +208,28 @@ impl Arbiter {
             cmdline,
         ]);
         command.args(extra).stdout(Stdio::null());
+        let seat = self.bridge.kflux().map(|bridge| {
+            let made = bridge.device().vm_create(slot, vcpus);
+            made.expect("kFlux makes the VM")
+        });
+        if seat.is_some() {
+            command.args(["--kflux-fd", "101"]);
+        }
+        let seat_fd = seat.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         // SAFETY: dup2 is all that happens between fork and exec.
         unsafe {
-            command.pre_exec(move || match libc::dup2(fd, 9) {
-                9 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
+            command.pre_exec(move || {
+                for (from, to) in [(fd, 100), (seat_fd, 101)] {
+                    if from >= 0 && libc::dup2(from, to) != to {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+                Ok(())
             });
         }
         let mut child = command.spawn().expect("the VM's process starts");
+        // The process has its own, and its end is to be the VM's.
+        drop(seat);
         let line = self.table.vm(slot).expect("the slot exists");
         until("the VM to be live", || {
             assert!(child.try_wait().expect("wait").is_none(), "the VM ended at once");
@@ -195,6 +244,13 @@ impl Arbiter {
             slot,
             vcpus,
             page,
+        }
+    }
+
+    /// A look at the deadline, where no kernel keeps it.
+    pub fn look_at_deadlines(&mut self) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.look();
         }
     }
 

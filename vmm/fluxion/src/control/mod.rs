@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flux_abi as abi;
+use handoff::kflux::KfluxError;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::lease;
 use crate::resident::Resident;
 use crate::vm::{Ended, Vm};
-use connection::Connection;
+use connection::{set_nonblocking, Connection};
 use ops::{Effect, Lease};
 
 /// More clients than this are turned away.
@@ -122,6 +123,7 @@ impl Control {
                     }
                     NEWS => {
                         let _ = self.vm.news.read();
+                        lease::notice_end(&self.vm);
                     }
                     serial => self.client(serial, event.event_set()),
                 }
@@ -247,7 +249,7 @@ impl Control {
             Some((_, epoch)) => Lease::Other(epoch),
         };
         let resident = self.resident.bytes();
-        let (contents, effect) = ops::carry_out(&self.vm, request, connection.greeted, lease, resident);
+        let (mut contents, effect) = ops::carry_out(&self.vm, request, connection.greeted, lease, resident);
         let mut fds = Vec::new();
         match effect {
             Effect::None => {}
@@ -256,15 +258,9 @@ impl Control {
                 fds = vec![self.vm.page.fd().as_raw_fd(), self.vm.table_fd.as_raw_fd()];
             }
             Effect::Manage => {
-                if let Lease::Other(_) = lease {
-                    // An earlier arbiter whose connection has not closed yet: what it granted is void.
-                    lease::unmanage(&self.vm);
+                if let Err(e) = self.manage(connection.serial, lease) {
+                    contents = ops::not_managed(request.id, &e);
                 }
-                if lease != Lease::Me {
-                    lease::manage(&self.vm);
-                }
-                let epoch = self.vm.table.header().epoch.load(SeqCst);
-                self.lease = Some((connection.serial, epoch));
             }
             Effect::Unmanage => {
                 self.lease = None;
@@ -275,6 +271,22 @@ impl Control {
         connection.answer(&contents, fds);
     }
 
+    /// The connection becomes the lease.
+    fn manage(&mut self, serial: u64, lease: Lease) -> Result<(), KfluxError> {
+        // An earlier arbiter whose connection has not closed yet: what it granted is void.
+        if let Lease::Other(_) = lease {
+            self.lease = None;
+            lease::unmanage(&self.vm);
+        }
+        // Its own may have been ended by kFlux, because the arbiter was silent for a while.
+        if lease != Lease::Me || !self.vm.managed() {
+            lease::manage(&self.vm)?;
+        }
+        let epoch = self.vm.table.header().epoch.load(SeqCst);
+        self.lease = Some((serial, epoch));
+        Ok(())
+    }
+
     fn close(&mut self, connection: Connection) {
         if self.lease.is_some_and(|(serial, _)| serial == connection.serial) {
             self.lease = None;
@@ -282,12 +294,4 @@ impl Control {
         }
         // Closing the descriptor takes it out of the epoll set as well.
     }
-}
-
-fn set_nonblocking(fd: RawFd) -> io::Result<()> {
-    // SAFETY: a request on a descriptor that the caller holds.
-    if unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use flux_abi::{self as abi, protocol};
+use handoff::kflux::KfluxError;
 
 use super::request::{answer, error, Request};
 use crate::vm::{Ended, Vm};
@@ -146,6 +147,19 @@ fn manage(vm: &Vm, request: &Request, lease: Lease) -> Answer {
         return no(id, abi::E_STATE, text, "close that connection first");
     }
     yes(id, protocol::ManageReply { slot: vm.slot }, Effect::Manage)
+}
+
+/// kFlux did not let the VM be managed.
+pub fn not_managed(id: u32, why: &KfluxError) -> Vec<u8> {
+    let (code, hint) = if why.errno() == -libc::ESTALE {
+        (
+            abi::E_STALE,
+            "claim the cores anew, then manage the VM with the new epoch",
+        )
+    } else {
+        (abi::E_STATE, "stop the VM and run it again")
+    };
+    no(id, code, &why.to_string(), hint).0
 }
 
 fn describe(ended: &Ended) -> String {

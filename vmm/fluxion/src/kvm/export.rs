@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::backend::Failure;
 use crate::context_slot::{empty_context, ContextSlot};
 use crate::kvm::ioctl;
+use crate::kvm::registers::ExtendedState;
 use crate::kvm::run_area::RunArea;
 
 /// The descriptors of all vCPUs of a VM, for each of them. KVM serialises requests on one vCPU, and the
@@ -12,7 +13,7 @@ use crate::kvm::run_area::RunArea;
 #[derive(Debug)]
 pub struct Siblings {
     pub vcpus: Vec<(OwnedFd, RunArea)>,
-    pub xsave_bytes: u32,
+    pub state: ExtendedState,
 }
 
 impl Siblings {
@@ -53,7 +54,34 @@ impl Siblings {
         for (to, word) in area.chunks_exact_mut(4).zip(xsave.region) {
             to.copy_from_slice(&word.to_ne_bytes());
         }
-        slot.put_xsave(&area[..(self.xsave_bytes as usize).min(4096)]);
+        keep_parts(&mut area, self.state.xcr0);
+        slot.put_xsave(&area[..(self.state.bytes as usize).min(4096)]);
         Ok(())
+    }
+}
+
+/// Where the header of an XSAVE area says which parts of the state are in it.
+const XSTATE_BV: usize = 512;
+
+/// Leaves those parts in the header that a guest with this XCR0 can restore. KVM saves with the host's XCR0:
+/// where the host has protection keys, its own PKRU is in the area too, and XRSTOR faults at any part that XCR0
+/// does not enable.
+fn keep_parts(area: &mut [u8; 4096], xcr0: u64) {
+    for (byte, kept) in area[XSTATE_BV..].iter_mut().zip(xcr0.to_le_bytes()) {
+        *byte &= kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_the_guest_lacks_are_not_in_the_header() {
+        let mut area = [0xffu8; 4096];
+        keep_parts(&mut area, 0x107);
+        assert_eq!(area[XSTATE_BV - 1], 0xff);
+        assert_eq!(area[XSTATE_BV..XSTATE_BV + 8], [7, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(area[XSTATE_BV + 8], 0xff);
     }
 }

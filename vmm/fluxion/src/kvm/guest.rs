@@ -100,10 +100,7 @@ pub fn boot(from: &Boot<'_>, header: &mut abi::Header) -> Result<Vec<KvmVcpu>, K
     let share = |fd| Ok((borrow(fd).try_clone_to_owned()?, RunArea::map(borrow(fd))?));
     let vcpus = fds.iter().map(share).collect::<io::Result<Vec<_>>>();
     let vcpus = vcpus.map_err(|e| KvmError::Refused("share its vCPUs", e))?;
-    let siblings = Arc::new(Siblings {
-        vcpus,
-        xsave_bytes: state.bytes,
-    });
+    let siblings = Arc::new(Siblings { vcpus, state });
 
     header.xsave_bytes = state.bytes;
     header.xcr0_lo = state.xcr0 as u32;

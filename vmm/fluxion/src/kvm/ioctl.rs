@@ -1,11 +1,11 @@
-//! The requests of KVM that a running vCPU's thread makes, by number: for the one that kvm-ioctls lacks,
-//! for those that are made on a sibling's descriptor, and for the seccomp filter, which admits no others.
+//! The requests of KVM that a running vCPU's thread makes, by number: for those that kvm-ioctls lacks or does
+//! more for than is wanted, for those that are made on a sibling's descriptor, and for the seccomp filter, which admits no others.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use kvm_bindings::{kvm_device_attr, kvm_sregs, kvm_xsave, KVMIO, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET};
-use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
+use vmm_sys_util::ioctl::{ioctl, ioctl_with_mut_ref, ioctl_with_ref};
 use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr};
 
 ioctl_io_nr!(KVM_RUN, KVMIO, 0x80);
@@ -19,6 +19,12 @@ fn check(result: libc::c_int) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Enters the guest. What it came out for stands in its run area.
+pub fn run(vcpu: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    check(unsafe { ioctl(&vcpu.as_raw_fd(), KVM_RUN()) })
 }
 
 pub fn get_sregs(vcpu: BorrowedFd<'_>) -> io::Result<kvm_sregs> {

@@ -1,5 +1,6 @@
 //! Guests under KVM: the virtual machine, and its vCPUs as a [`crate::backend::Backend`].
 
+mod exit;
 mod export;
 mod guest;
 pub mod ioctl;

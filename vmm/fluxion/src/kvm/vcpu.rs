@@ -1,11 +1,15 @@
 //! One vCPU under KVM.
 
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::{mem, ptr};
+use std::{fmt, io, mem, ptr};
 
-use kvm_bindings::{kvm_regs, KVM_SYNC_X86_REGS};
-use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd};
+use flux_abi as abi;
+use handoff::kflux;
+use kvm_bindings::{kvm_regs, kvm_run, KVM_SYNC_X86_REGS};
+use kvm_ioctls::{SyncReg, VcpuFd};
 
+use super::exit::{self, Reason};
 use super::export::Siblings;
 use super::guest::{borrow, Guest};
 use super::{ioctl, registers, KvmError};
@@ -19,8 +23,23 @@ pub struct KvmVcpu {
     /// The registers of a re-entry, prepared: setting them is then a copy.
     reentry: kvm_regs,
     siblings: Arc<Siblings>,
+    /// How kFlux runs it, if it does.
+    place: Option<Place>,
     // After the descriptor, so dropped after it: the VM and the memory that the vCPU runs on.
     _guest: Arc<Guest>,
+}
+
+struct Place {
+    seat: Arc<kflux::Seat>,
+    vcpu: u32,
+    /// What the last call said.
+    turn: abi::KfTurn,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vCPU {} of {:?}", self.vcpu, self.seat)
+    }
 }
 
 impl KvmVcpu {
@@ -44,6 +63,7 @@ impl KvmVcpu {
             fd,
             reentry,
             siblings,
+            place: None,
             _guest: guest,
         })
     }
@@ -63,17 +83,47 @@ impl KvmVcpu {
         Exit::Failed(Box::new(Failure::new(what).with(Some(registers))))
     }
 
-    fn internal_error(&mut self) -> String {
-        // SAFETY: the exit reason said that this member of the union is the valid one.
-        let internal = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.internal };
-        let text = match internal.suberror {
-            1 => "an instruction could not be emulated",
-            2 => "two faults met while a third was delivered",
-            3 => "an exit while an event was delivered",
-            4 => "the processor left the guest for an unexpected reason",
-            _ => "no explanation",
-        };
-        format!("KVM failed inside, suberror {}: {text}", internal.suberror)
+    /// What to make of a guest that came out.
+    fn exit(&mut self) -> Exit {
+        let run: *const kvm_run = self.fd.get_kvm_run();
+        // SAFETY: the run area of this vCPU, which `fd` keeps mapped whole; KVM_RUN has gone through.
+        match unsafe { exit::reason(run) } {
+            Reason::Door { port, arg } => Exit::Door { port, arg },
+            Reason::Interrupted => Exit::Interrupted,
+            Reason::Unexpected(what) => self.failed(what),
+        }
+    }
+}
+
+/// A call that entered the guest, or did not: what it left to look at.
+enum Ran {
+    Exit,
+    Interrupted,
+    Left(handoff::Woken),
+    Failed(String),
+}
+
+fn ran(result: io::Result<()>) -> Ran {
+    match result {
+        Ok(()) => Ran::Exit,
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) => Ran::Interrupted,
+        Err(e) => Ran::Failed(format!("KVM_RUN failed: {e}")),
+    }
+}
+
+impl Place {
+    fn run(&mut self) -> Ran {
+        match self.seat.run(self.vcpu, &mut self.turn) {
+            Ok(()) => match self.turn.reason {
+                abi::KF_EXIT => Ran::Exit,
+                abi::KF_SIGNAL => Ran::Interrupted,
+                reason => match kflux::seat::woken(&self.turn) {
+                    Some(woken) => Ran::Left(woken),
+                    None => Ran::Failed(format!("kFlux came back for a reason that is none: {reason}")),
+                },
+            },
+            result => ran(result),
+        }
     }
 }
 
@@ -86,45 +136,30 @@ impl Backend for KvmVcpu {
         Allowed::any(libc::SYS_rt_sigtimedwait),
     ]);
 
+    fn take_seat(&mut self, seat: &Arc<kflux::Seat>, vcpu: u32) -> Option<RawFd> {
+        self.place = Some(Place {
+            seat: Arc::clone(seat),
+            vcpu,
+            turn: kflux::seat::turn(vcpu, 0),
+        });
+        Some(self.fd.as_raw_fd())
+    }
+
     fn run(&mut self) -> Exit {
-        let what = match self.fd.run() {
-            Ok(VcpuExit::IoOut(port, data)) => match data.try_into() {
-                Ok(bytes) => {
-                    return Exit::Door {
-                        port,
-                        arg: u32::from_le_bytes(bytes),
-                    }
-                }
-                Err(_) => format!(
-                    "an output of {} bytes to port {port:#x}; doors take 4",
-                    data.len()
-                ),
-            },
-            Ok(VcpuExit::Intr) => return Exit::Interrupted,
-            Err(e) if e.errno() == libc::EINTR || e.errno() == libc::EAGAIN => return Exit::Interrupted,
-            Ok(VcpuExit::IoIn(port, _)) => format!("an input from port {port:#x}; there is nothing to read"),
-            Ok(VcpuExit::MmioRead(gpa, _)) => format!("a read of guest-physical {gpa:#x}, where nothing is"),
-            Ok(VcpuExit::MmioWrite(gpa, _)) => {
-                format!("a write to guest-physical {gpa:#x}, where nothing is")
-            }
-            Ok(VcpuExit::Shutdown) => {
-                "a triple fault: an exception without a usable handler for it".to_owned()
-            }
-            Ok(VcpuExit::Hlt) => "a halt; FluxOS leaves by the yield door instead".to_owned(),
-            Ok(VcpuExit::FailEntry(reason, cpu)) => {
-                format!("the processor refused to enter the guest, reason {reason:#x} on cpu {cpu}")
-            }
-            Ok(VcpuExit::InternalError) => String::new(),
-            Ok(exit) => format!("an exit that nobody expects: {exit:?}"),
-            Err(e) => format!("KVM_RUN failed: {e}"),
+        let ran = match &mut self.place {
+            None => ran(ioctl::run(borrow(&self.fd))),
+            Some(place) => place.run(),
         };
-        // The run area is only free to be read once the exit no longer borrows it.
-        let what = if what.is_empty() {
-            self.internal_error()
-        } else {
-            what
-        };
-        self.failed(what)
+        match ran {
+            Ran::Exit => self.exit(),
+            Ran::Interrupted => Exit::Interrupted,
+            Ran::Left(woken) => Exit::Left(woken),
+            Ran::Failed(what) => self.failed(what),
+        }
+    }
+
+    fn turn(&self) -> Option<abi::KfTurn> {
+        self.place.as_ref().map(|place| place.turn)
     }
 
     fn consume_kick(&mut self) {
