@@ -36,9 +36,11 @@ export const R_STALE = -116;
 export const R_INVALID = -22;
 /** The VM is dead or dying. */
 export const R_DEAD = -3;
+/** The core is offline (kFlux). */
+export const R_OFFLINE = -19;
 
 export interface Bridge {
-  /** Which implementation this is: affinity, sim. */
+  /** Which implementation this is: affinity, kflux, sim. */
   readonly kind: string;
   /** The commands to submit, CMD_WORDS words each. It belongs to the bridge and never moves. */
   readonly batch: Int32Array;
@@ -68,6 +70,7 @@ const names: Readonly<Record<number, string>> = {
   [R_STALE]: 'stale',
   [R_INVALID]: 'invalid',
   [R_DEAD]: 'dead',
+  [R_OFFLINE]: 'core-offline',
 };
 export const resultName = (result: number): string => names[result] ?? `errno ${-result}`;
 

@@ -20,6 +20,8 @@ export const daemonConfig = z.strictObject({
   deadline_us: z.number().int().min(100).max(10_000_000).default(10_000),
   /** How long a vCPU in FluxOS's own code may take to park before it is kicked. */
   kick_after_us: z.number().int().min(0).max(1_000_000).default(20),
+  /** Who moves the cores. auto: kFlux where it can be used. */
+  bridge: z.enum(['auto', 'kflux', 'affinity']).default('auto'),
   cpuset: z.enum(['auto', 'off']).default('auto'),
   /** Keep the cores out of deep idle states while the daemon runs. */
   pm_qos: z.boolean().default(false),

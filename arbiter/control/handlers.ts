@@ -6,6 +6,7 @@ import type { Cpuset } from '../vm/cpuset.ts';
 import type { Fleet } from '../vm/fleet.ts';
 import type { Pool } from '../vm/host.ts';
 import { sections, setLoad } from '../vm/section.ts';
+import type { Moving } from './bridge.ts';
 import type { DaemonConfig } from './config.ts';
 import type { RunPaths } from './paths.ts';
 import type { ControlOp, RunRequest, StatusInfo, VmInfo } from './protocol.ts';
@@ -20,6 +21,7 @@ export interface Daemon {
   config: DaemonConfig;
   pool: Pool;
   shared: Shared;
+  moving: Moving;
   supervisor: Supervisor;
   fleet: Fleet;
   cpuset: Cpuset;
@@ -90,7 +92,7 @@ export function makeHandler(daemon: Daemon): Handler {
     );
 
   function status(): StatusInfo {
-    const { pool, config, supervisor, cpuset } = daemon;
+    const { pool, config, moving, supervisor, cpuset } = daemon;
     const all = sections(shared.table);
     const { state, epoch, warm_up_us, deadline_thread } = arbiterInfo(shared);
     return {
@@ -99,7 +101,8 @@ export function makeHandler(daemon: Daemon): Handler {
       pid: process.pid,
       uptime_s: Math.round((performance.now() - daemon.startedAt) / 1000),
       run_dir: paths.dir,
-      bridge: 'affinity',
+      bridge: moving.kind,
+      bridge_why: moving.why,
       policy: { name: config.policy, params: findPolicy(config.policy)?.params.parse(config.params) ?? {} },
       pool: { arbiter_core: pool.arbiterCore, cores: pool.cores, cpuset: cpuset.text },
       arbiter: {

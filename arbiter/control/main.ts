@@ -3,27 +3,41 @@
  * Fluxion. It can end and start again without the VMs or the arbiter noticing.
  *
  * Started by `hyperflux start` with its configuration as one JSON argument. Prints
- * one line of JSON on descriptor 3 if that is open: ready, or why not.
+ * one line of JSON on descriptor 3 if that is open: ready, or why not. With
+ * --foreground it runs in the process of the command itself, which is what a service
+ * manager watches.
  */
 import { fstatSync, ftruncateSync, readFileSync, writeSync } from 'node:fs';
 import pino from 'pino';
-import { closeFd, getAffinity, holdCpuDmaLatency, lockFile, pinProcess } from '../../native/index.ts';
+import {
+  closeFd,
+  getAffinity,
+  holdCpuDmaLatency,
+  kill,
+  lockFile,
+  notify,
+  pinProcess,
+} from '../../native/index.ts';
 import { W_TABLE_ARBITER_CORE, W_TABLE_MANAGED } from '../abi/layout.gen.ts';
 import { findPolicy } from '../policy/registry.ts';
 import { makeCpuset } from '../vm/cpuset.ts';
 import { Fleet } from '../vm/fleet.ts';
 import { choosePool } from '../vm/host.ts';
+import type { Moving } from './bridge.ts';
+import { choose, situation, useBridge } from './bridge.ts';
 import { formatCores } from './cores.ts';
 import type { Pool } from '../vm/host.ts';
 import type { DaemonConfig } from './config.ts';
 import { daemonConfig } from './config.ts';
 import { makeHandler } from './handlers.ts';
+import { Notifier, takeTarget } from './notify.ts';
 import { prepareRun, runPaths } from './paths.ts';
 import { ControlError, describeIssues, toError } from './protocol.ts';
 import { serve } from './server.ts';
 import type { Shared } from './shared.ts';
 import { openShared } from './shared.ts';
-import { Supervisor } from './supervisor.ts';
+import { loopProgress } from './report.ts';
+import { START_MS, Supervisor } from './supervisor.ts';
 
 const READY_FD = 3;
 
@@ -46,6 +60,42 @@ function samePool(shared: Shared, pool: Pool): boolean {
   return mask.every((word, i) => shared.table[W_TABLE_MANAGED + i] === word);
 }
 
+type Log = pino.Logger;
+
+/** Ends the arbiter of an earlier daemon; its VMs go on unmanaged until the next one adopts them. */
+async function replaceArbiter(shared: Shared, why: string, log: Log): Promise<void> {
+  const { arbiterPid } = shared;
+  log.warn({ arbiter: arbiterPid }, `the running arbiter is replaced: ${why}`);
+  for (let tries = 0; isAlive(arbiterPid) && tries < 200; tries++) {
+    if (tries === 0 || tries === 150) process.kill(arbiterPid, tries === 0 ? 'SIGTERM' : 'SIGKILL');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  shared.arbiterPid = 0;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Settles who moves the cores of this table, and says so. */
+async function settleBridge(shared: Shared, config: DaemonConfig, log: Log): Promise<Moving> {
+  const found = situation(shared, config.bridge);
+  const choice = choose(found);
+  if (choice.kind !== found.present && shared.arbiterPid !== 0)
+    await replaceArbiter(shared, `cores are moved by ${choice.kind} now`, log);
+  const moving = useBridge(shared, choice, found);
+  log[moving.against ? 'warn' : 'info'](
+    { bridge: moving.kind, asked: config.bridge },
+    `bridge: ${moving.why}`,
+  );
+  return moving;
+}
+
 /** The policy's own parameters, before anything is begun: the arbiter takes them as they are. */
 function checkParams({ policy, params }: DaemonConfig): void {
   const schema = findPolicy(policy)!.params;
@@ -59,8 +109,18 @@ function checkParams({ policy, params }: DaemonConfig): void {
   );
 }
 
-async function main(): Promise<void> {
-  const config = daemonConfig.parse(JSON.parse(process.argv[2] ?? '{}'));
+export interface Ready {
+  pid: number;
+  pool: Pool;
+  cpuset: string;
+  bridge: string;
+  bridge_why: string;
+}
+
+/** Becomes the daemon; returns when the arbiter is live. Throws why not, before anything is left behind but an arbiter. */
+export async function runDaemon(argument: string): Promise<Ready> {
+  const target = takeTarget(process.env, process.pid);
+  const config = daemonConfig.parse(JSON.parse(argument));
   checkParams(config);
   const paths = runPaths(config.run);
   prepareRun(paths);
@@ -94,18 +154,27 @@ async function main(): Promise<void> {
   const shared = openShared(paths, config);
   log.info({ origin: shared.origin, arbiter: shared.arbiterPid }, 'hand-off table');
   if (shared.arbiterPid !== 0 && !samePool(shared, pool)) {
-    log.warn({ arbiter: shared.arbiterPid }, 'the running arbiter has another pool; it is replaced');
-    process.kill(shared.arbiterPid, 'SIGTERM');
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    shared.arbiterPid = 0;
+    await replaceArbiter(shared, 'it has another pool', log);
   }
+  const moving = await settleBridge(shared, config, log);
   const cpuset = makeCpusetFor(config.cpuset, pool);
   const supervisor = new Supervisor(paths, config, pool, shared, log);
-  const fleet = new Fleet({ paths, config, pool, shared, cpuset, allowed: formatCores(allowed), log });
+  const fleet = new Fleet({
+    ...{ paths, config, pool, shared, moving, cpuset, allowed: formatCores(allowed), log },
+  });
   fleet.confineAll();
   const startedAt = performance.now();
 
+  const notifier = new Notifier({
+    target,
+    send: notify,
+    progress: () => loopProgress(shared, supervisor.live),
+    status: () => `arbiter live on core ${pool.arbiterCore}, managed cores ${formatCores(pool.cores)}`,
+    warn: (fields, text) => log.warn(fields, text),
+  });
+
   async function end(): Promise<never> {
+    notifier.stopping();
     server.close();
     await supervisor.stop();
     // VMs that go on are nobody's: they get all cores back.
@@ -121,6 +190,7 @@ async function main(): Promise<void> {
     config,
     pool,
     shared,
+    moving,
     supervisor,
     fleet,
     cpuset,
@@ -130,9 +200,11 @@ async function main(): Promise<void> {
   const server = await serve({ path: paths.control, handler });
   // VMs outlive the daemon: a signal ends it and the arbiter, and they go on unmanaged.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end());
-  await supervisor.untilLive(config.start_timeout_ms + 45_000);
-  log.info({ pool, cpuset: cpuset.text }, 'daemon is ready');
-  report({ ready: true, pid: process.pid, pool, cpuset: cpuset.text });
+  await supervisor.untilLive(config.start_timeout_ms + START_MS);
+  const bridge = { bridge: moving.kind, bridge_why: moving.why };
+  log.info({ pool, cpuset: cpuset.text, ...bridge }, 'daemon is ready');
+  notifier.ready();
+  return { pid: process.pid, pool, cpuset: cpuset.text, ...bridge };
 }
 
 function makeCpusetFor(wanted: 'auto' | 'off', pool: Pool): ReturnType<typeof makeCpuset> {
@@ -145,9 +217,13 @@ function makeCpusetFor(wanted: 'auto' | 'off', pool: Pool): ReturnType<typeof ma
   };
 }
 
-main().catch((error: unknown) => {
-  const told = toError(error);
-  report({ ready: false, ...told });
-  process.stderr.write(`hyperfluxd: ${told.message}${told.hint === '' ? '' : `\n${told.hint}`}\n`);
-  process.exit(1);
-});
+if (import.meta.main) {
+  try {
+    report({ ready: true, ...(await runDaemon(process.argv[2] ?? '{}')) });
+  } catch (error) {
+    const told = toError(error);
+    report({ ready: false, ...told });
+    process.stderr.write(`hyperfluxd: ${told.message}${told.hint === '' ? '' : `\n${told.hint}`}\n`);
+    process.exit(1);
+  }
+}

@@ -159,6 +159,8 @@ export interface VmInfo {
   taken_us: number;
   forced: number;
   forced_descheduled: number;
+  /** vCPUs that sleep in the host while they should run. Absent: only kFlux sees that. */
+  blocked?: number;
   error: string;
 }
 
@@ -174,7 +176,9 @@ export interface StatusInfo {
   pid: number;
   uptime_s: number;
   run_dir: string;
+  /** kflux or affinity, and why. */
   bridge: string;
+  bridge_why: string;
   policy: { name: string; params: Record<string, number> };
   pool: PoolInfo;
   arbiter: {

@@ -3,6 +3,7 @@ import { tscNow } from '../../native/index.ts';
 import {
   ABI_MAJOR,
   ABI_MINOR,
+  CORE_NONE,
   VCPU_CEDING,
   VCPU_RUNNING,
   VM_DEAD,
@@ -10,16 +11,20 @@ import {
   VM_LIVE,
   VM_POISONED,
   MAX_VCPUS,
+  W_TABLE_KFLUX_DOMAIN,
   W_VCPU_ENTERED_TSC_LO,
   W_VCPU_T_GRANTED_LO,
   W_VCPU_WORD,
 } from '../abi/layout.gen.ts';
-import { tableVcpuBase, vcpuState } from '../bridge/words.ts';
+import { tableVcpuBase, vcpuCore, vcpuState } from '../bridge/words.ts';
 import { summarize } from '../loop/histogram.ts';
 import {
+  counter,
   COUNTERS,
   HISTOGRAMS,
   histogramOf,
+  BRIDGE_KFLUX,
+  S_BRIDGE,
   S_DEADLINE_FIFO,
   S_EPOCH,
   S_STARTS,
@@ -30,6 +35,7 @@ import {
   STATE_STOPPED,
   STATE_WARMING,
 } from '../loop/stats.ts';
+import type { LoopProgress } from './notify.ts';
 import { askFluxion } from '../vm/fluxion.ts';
 import type { Fleet } from '../vm/fleet.ts';
 import type { Section } from '../vm/section.ts';
@@ -38,6 +44,7 @@ import type { RunPaths } from './paths.ts';
 import type { VmInfo } from './protocol.ts';
 import type { Shared } from './shared.ts';
 
+const TURNS = counter('turns');
 const stamp = new Int32Array(2);
 function now(): number {
   tscNow(stamp);
@@ -52,18 +59,20 @@ function goingOn(
   table: Int32Array,
   { slot, vcpus }: Section,
   since: number,
-  counts: (state: number) => boolean,
+  counts: (word: number) => boolean,
 ): number {
   let total = 0;
   for (let v = 0; v < Math.min(vcpus, MAX_VCPUS); v++) {
     const at = tableVcpuBase(slot, v);
     const stamp = (table[at + since] >>> 0) + (table[at + since + 1] >>> 0) * 2 ** 32;
-    if (stamp > 0 && counts(vcpuState(table[at + W_VCPU_WORD]))) total += Math.max(0, now() - stamp);
+    if (stamp > 0 && counts(table[at + W_VCPU_WORD])) total += Math.max(0, now() - stamp);
   }
   return total;
 }
 
-const holdsCore = (state: number): boolean => state === VCPU_RUNNING || state === VCPU_CEDING;
+/** A vCPU that is CEDING no core is on its way to sleep: what it was granted has been metered. */
+const holdsCore = (word: number): boolean =>
+  vcpuCore(word) !== CORE_NONE && [VCPU_RUNNING, VCPU_CEDING].includes(vcpuState(word));
 
 function stateOf(section: Section, cores: number, managed: boolean): string {
   if (section.state !== VM_LIVE) return stateName(section.state);
@@ -108,6 +117,7 @@ async function managedVm(
     taken_us: us(section.takenTsc),
     forced: section.forced,
     forced_descheduled: section.forcedDescheduled,
+    ...(table[W_TABLE_KFLUX_DOMAIN] === 0 ? {} : { blocked: section.blocked }),
     error: section.state === VM_POISONED ? await errorOf(paths.vmSocket(section.name)) : '',
   };
 }
@@ -172,14 +182,22 @@ export function arbiterInfo({ stats }: Shared): {
   deadline_thread: string;
 } {
   const { words } = stats;
+  const ordinary = words[S_DEADLINE_FIFO] === 1 ? 'SCHED_FIFO 1' : 'ordinary';
   return {
     state: states[words[S_STATE]] ?? 'starting',
     epoch: words[S_EPOCH] >>> 0,
     starts: words[S_STARTS],
     warm_up_us: words[S_WARM_UP_US],
-    deadline_thread: words[S_DEADLINE_FIFO] === 1 ? 'SCHED_FIFO 1' : 'ordinary',
+    deadline_thread: words[S_BRIDGE] === BRIDGE_KFLUX ? "none, kFlux's timers" : ordinary,
   };
 }
+
+/** How far the loop is: for the service manager's watchdog. */
+export const loopProgress = ({ stats }: Shared, live: boolean): LoopProgress => ({
+  live,
+  starts: stats.words[S_STARTS],
+  turns: stats.counters[TURNS],
+});
 
 /** The loop's counters and histograms. */
 export function loopStats(shared: Shared): {

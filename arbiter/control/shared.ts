@@ -6,7 +6,6 @@
 import { fstatSync, readFileSync } from 'node:fs';
 import {
   calibrateTsc,
-  checkTable,
   chooseStampShift,
   closeFd,
   createSealedMemfd,
@@ -14,6 +13,7 @@ import {
   initTable,
   lockFile,
   mapShared,
+  mapTable,
   openAt,
 } from '../../native/index.ts';
 import {
@@ -72,7 +72,7 @@ function fromArbiter(paths: RunPaths): Found | undefined {
 function openTable(path: string): number {
   const fd = openAt(null, path);
   try {
-    checkTable(mapShared(fd, TABLE_BYTES));
+    mapTable(fd);
     return fd;
   } catch (error) {
     closeFd(fd);
@@ -100,7 +100,7 @@ function fromVms(paths: RunPaths): Found | undefined {
     }
   }
   const tables = [...seen.values()].sort((a, b) => b.vms - a.vms);
-  // The arbiter's table is the one with an epoch: somebody has claimed it once.
+  // The arbiter's table is the one with an epoch: somebody has claimed it once. Only the header is looked at.
   const used = tables.find(({ fd }) => new Int32Array(mapShared(fd, TABLE_BYTES))[W_TABLE_EPOCH] !== 0);
   for (const { fd } of tables) if (fd !== used?.fd) closeFd(fd);
   return used === undefined ? undefined : { tableFd: used.fd, arbiterPid: 0, origin: `VM ${used.name}` };
@@ -130,7 +130,7 @@ function usableStats(found: Found): { fd: number; stats: Stats; kept: boolean } 
 
 export function openShared(paths: RunPaths, config: DaemonConfig): Shared {
   const found = fromArbiter(paths) ?? fromVms(paths) ?? fresh();
-  const table = new Int32Array(mapShared(found.tableFd, TABLE_BYTES));
+  const table = new Int32Array(mapTable(found.tableFd));
   const { fd, stats, kept } = usableStats(found);
   table[W_TABLE_LEASE_MS] = config.lease_ms;
   table[W_TABLE_DEADLINE_US] = config.deadline_us;

@@ -23,6 +23,7 @@ import {
   R_ALREADY,
   R_BUSY,
   R_DEAD,
+  R_OFFLINE,
   R_STALE,
 } from '../bridge/bridge.ts';
 import { isHandle, ownerOf, slotOf } from '../bridge/words.ts';
@@ -45,6 +46,7 @@ const C_OWNER_CHANGED = counter('owner_changed');
 const C_IN_FLIGHT = counter('in_flight');
 const C_DEAD = counter('dead');
 const C_INVALID = counter('invalid');
+const C_OFFLINE = counter('offline');
 
 export interface Commands {
   /** Carries out what the guard allowed. */
@@ -132,6 +134,8 @@ export function makeCommands(mem: LoopMemory, s: LoopState, place: Place, record
     else if (result === R_AGAIN) counters[C_OWNER_CHANGED]++;
     else if (result === R_ALREADY) counters[C_IN_FLIGHT]++;
     else if (result === R_STALE) n[N_STALE] = 1;
+    // It went offline after the cores were looked at. That is nothing against the VM.
+    else if (result === R_OFFLINE) counters[C_OFFLINE]++;
     else {
       counters[result === R_DEAD ? C_DEAD : C_INVALID]++;
       forget(to);

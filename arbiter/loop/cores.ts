@@ -3,7 +3,14 @@
  * half of a core word holds owner and successor and is read with one load, so it is
  * never torn; the generation only tells that something happened.
  */
-import { GUEST_IDLE, GUEST_RUNNING, W_CORE_HEIR, W_GUEST_VCPU_STATE } from '../abi/layout.gen.ts';
+import {
+  CORE_OFFLINE,
+  GUEST_IDLE,
+  GUEST_RUNNING,
+  W_CORE_FLAGS,
+  W_CORE_HEIR,
+  W_GUEST_VCPU_STATE,
+} from '../abi/layout.gen.ts';
 import {
   coreBase,
   guestVcpuBase,
@@ -171,7 +178,13 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
     preset(): void {
       const cores = n[N_CORES];
       for (let k = 0; k < cores; k++) {
-        const handle = table[(coreAt[k] + W_CORE_HEIR) | 0];
+        const at = coreAt[k];
+        const handle = table[(at + W_CORE_HEIR) | 0];
+        if (coreGuest[k] < 0) {
+          // A core that is offline has no owner and can get none: as one on the move, it is nobody's to give.
+          const offline = table[(at + W_CORE_FLAGS) | 0] & CORE_OFFLINE;
+          coreFlags[k] = (offline | successorOf(coreLow[k])) !== 0 ? CORE_MOVING : 0;
+        }
         heirHandle[k] = handle;
         coreHeir[k] = handle === 0 ? NO_VM : slotOfHandle(handle);
         target[k] = coreVm[k];

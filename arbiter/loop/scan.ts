@@ -15,7 +15,9 @@ import {
   RING_ENTRIES,
   SUMMARY_BOOTED,
   SUMMARY_TIMER,
+  VCPU_GRANTING,
   VCPU_PARKED,
+  VCPU_UNMANAGED,
   VM_LIVE,
   W_GUEST_VCPU_OLDEST,
   W_GUEST_VCPU_RUNQ_LEN,
@@ -50,7 +52,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     vmHasOldest,
     vmOldest,
   } = s;
-  const { vmHasTimer, vmTimer, vmAgedStamp, vmAged, vmBusyCores, vmLeft, vmLeftOld } = s;
+  const { vmHasTimer, vmTimer, vmAgedStamp, vmAged, vmBusyCores, vmSpan, vmLeft, vmLeftOld } = s;
   const { head, hot, vmCores, vmWants, vmDelay, vmAway, vmFlags } = s.view;
   const { limit } = s.guard;
   const { arena, table } = mem;
@@ -58,8 +60,12 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
   // A shift of a 32-bit number by 32 is a shift by 0; two steps are right for a shift of 0 too.
   const highShift = 31 - shift;
 
-  /** The queues and held contexts of one VM. */
-  function readQueues(slot: number): void {
+  /**
+   * The queues and held contexts of one VM. Returns 1 if it has to be read again: a vCPU that has left its core, but
+   * is not PARKED yet, may turn out to hold an interrupted uThread, and nothing else would tell. With kFlux that lasts
+   * until its thread sleeps, and for one that is blocked in the host until it has come back from there.
+   */
+  function readQueues(slot: number): number {
     const vcpus = vmVcpus[slot];
     let guest = guestVcpuBase(slot, 0);
     let host = tableVcpuBase(slot, 0);
@@ -68,6 +74,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     let forced = 0;
     let has = 0;
     let oldest = 0;
+    let astir = 0;
     for (let v = 0; v < vcpus; v++) {
       const queued = arena[(guest + W_GUEST_VCPU_RUNQ_LEN) | 0] >>> 0;
       if (queued !== 0) {
@@ -76,7 +83,10 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
         if (has === 0 || ((stamp - oldest) | 0) < 0) oldest = stamp;
         has = 1;
       }
-      if ((table[host] & 0xff) === VCPU_PARKED) {
+      const state = table[host] & 0xff;
+      if (state >= VCPU_GRANTING && state <= VCPU_UNMANAGED) {
+        astir++;
+      } else if (state === VCPU_PARKED) {
         const context = table[(host + W_VCPU_HELD) | 0];
         if (context === HELD_HELD || context === HELD_FORCED) {
           // An interrupted uThread waits since its vCPU was parked.
@@ -96,6 +106,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     vmHasOldest[slot] = has;
     vmOldest[slot] = oldest;
     vmFlags[slot] = (vmFlags[slot] & VM_BOOTING) | forced;
+    return astir > vmSpan[slot] ? 1 : 0;
   }
 
   function readSummary(slot: number, at: number): void {
@@ -142,9 +153,8 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     const seq = arena[at];
     if (seq !== dSeq[i] || (dStale[i] | vmHeld[slot]) !== 0) {
       dSeq[i] = seq;
-      dStale[i] = 0;
       readSummary(slot, at);
-      readQueues(slot);
+      dStale[i] = readQueues(slot);
     }
     let depth = table[(vm + W_VM_RING_DEPTH) | 0] >>> 0;
     if (depth > RING_ENTRIES) depth = RING_ENTRIES;
@@ -169,7 +179,7 @@ export function makeScan(mem: LoopMemory, s: LoopState): (now: number) => void {
     if (booting !== 0 && wants === 0) wants = 1;
     const most = limit[slot];
     vmWants[slot] = wants < most ? wants : most;
-    dQuiet[i] = (load | vmHasTimer[slot] | booting) === 0 ? seq : (seq + NEVER) | 0;
+    dQuiet[i] = (load | vmHasTimer[slot] | booting | dStale[i]) === 0 ? seq : (seq + NEVER) | 0;
     hot[head[HEAD_HOT]++] = slot;
   }
 

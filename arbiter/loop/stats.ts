@@ -28,6 +28,8 @@ export const S_STARTS = 8;
 export const S_ACTIVE = 9;
 /** 1: the forced-park deadline is kept at SCHED_FIFO; 0: by an ordinary thread. */
 export const S_DEADLINE_FIFO = 10;
+/** Who moves the cores of the arbiter that is live. */
+export const S_BRIDGE = 11;
 /** The policy's name, UTF-8, NUL-padded. */
 export const S_POLICY = 16;
 export const S_POLICY_BYTES = 64;
@@ -40,6 +42,10 @@ export const STATE_LIVE = 2;
 export const STATE_STOPPED = 3;
 /** The lease was lost to another arbiter. */
 export const STATE_STALE = 4;
+
+// S_BRIDGE
+export const BRIDGE_AFFINITY = 0;
+export const BRIDGE_KFLUX = 1;
 
 /** Counters, float64 each: exact to 2^53, and a plain store for the loop. */
 export const COUNTERS = [
@@ -62,6 +68,7 @@ export const COUNTERS = [
   'messages',
   'attached',
   'detached',
+  'offline',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 const COUNTER_WORDS = 2 * 64;

@@ -13,6 +13,7 @@ import {
   CLASS_BE,
   CLASS_LC,
   CORE_NONE,
+  CORE_OFFLINE,
   GUEST_IDLE,
   GUEST_RUNNING,
   HELD_FORCED,
@@ -20,9 +21,11 @@ import {
   HELD_NONE,
   SUMMARY_BOOTED,
   SUMMARY_TIMER,
+  VCPU_CEDING,
   VCPU_PARKED,
   VM_LIVE,
   VM_POISONED,
+  W_CORE_FLAGS,
   W_CORE_WORD_LO,
   W_GUEST_VCPU_OLDEST,
   W_GUEST_VCPU_RUNQ_LEN,
@@ -53,6 +56,7 @@ import {
   R_BUSY,
   R_DEAD,
   R_INVALID,
+  R_OFFLINE,
 } from '../bridge/bridge.ts';
 import { SimBridge } from '../bridge/sim.ts';
 import {
@@ -75,7 +79,7 @@ import { attachVm, configureVm, detachVm } from './vms.ts';
 const VCPUS = 4;
 /** Not a thread of any process: what a bridge does to it fails harmlessly. 0 would be this thread. */
 const NO_THREAD = 0x7fffffff;
-const FAILURES = [R_BUSY, R_AGAIN, R_ALREADY, R_DEAD, R_INVALID];
+const FAILURES = [R_BUSY, R_AGAIN, R_ALREADY, R_DEAD, R_INVALID, R_OFFLINE];
 
 export interface WarmUp {
   /** Rounds of a few turns each; tens of thousands are needed before code is compiled for good. */
@@ -158,10 +162,24 @@ export function warmUp(
     } else if (what === 12) {
       // Nobody wants anything: the empty turns, which are most of the real ones.
       calm();
+    } else if (what === 14) {
+      table[coreBase(pick(cores)) + W_CORE_FLAGS] = pick(4) === 0 ? CORE_OFFLINE : 0;
+    } else if (what === 15) {
+      linger(slot);
     }
     mem.arena[summary + W_SUMMARY_SEQ]++;
     const owner = ownerOf(table[coreBase(pick(cores)) + W_CORE_WORD_LO]);
     if (owner !== 0 && pick(3) === 0) hand.leave(owner);
+  }
+
+  /** Those that were between their core and their sleep have arrived there, and somebody else may be. */
+  function linger(slot: number): void {
+    for (let v = 0; v < VCPUS; v++) {
+      const at = tableVcpuBase(slot, v) + W_VCPU_WORD;
+      if (table[at] === vcpuWord(VCPU_CEDING, CORE_NONE)) table[at] = vcpuWord(VCPU_PARKED, CORE_NONE);
+      else if (table[at] === vcpuWord(VCPU_PARKED, CORE_NONE) && pick(8) === 0)
+        table[at] = vcpuWord(VCPU_CEDING, CORE_NONE);
+    }
   }
 
   function calm(): void {

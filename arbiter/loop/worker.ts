@@ -4,8 +4,8 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { AffinityBridge, Arena, Clock, pinThread, Releaser, wrapShared } from '../../native/index.ts';
-import { affinityBridge } from '../bridge/affinity.ts';
+import { Arena, Clock, NativeBridge, pinThread, Releaser, wrapShared } from '../../native/index.ts';
+import { nativeBridge } from '../bridge/native.ts';
 import { makeGuard } from '../guard/guard.ts';
 import { findPolicy } from '../policy/registry.ts';
 import type { FromLoop, LoopOptions, ToLoop } from './messages.ts';
@@ -14,6 +14,9 @@ import type { LoopMemory } from './state.ts';
 import { makeState, N_LOADS, N_NUDGE, N_STALE } from './state.ts';
 import {
   resetStats,
+  BRIDGE_AFFINITY,
+  BRIDGE_KFLUX,
+  S_BRIDGE,
   S_DEADLINE_FIFO,
   S_EPOCH,
   S_STAMP_SHIFT,
@@ -51,7 +54,7 @@ const mem: LoopMemory = {
   arena: new Int32Array(arena.buffer),
   // Shadow pages lie beneath it until the main thread has heard 'warm', the hand-off table's before it says 'live'.
   table: new Int32Array(wrapShared(options.table)),
-  bridge: affinityBridge(AffinityBridge.wrap(options.bridge), arena),
+  bridge: nativeBridge(NativeBridge.wrap(options.bridge), arena),
   clock: new Clock(options.stampShift),
   releaser: Releaser.wrap(options.releaser),
   stats,
@@ -74,6 +77,7 @@ function obey(message: ToLoop): boolean {
   switch (message.op) {
     case 'live':
       stats.words[S_EPOCH] = message.epoch;
+      stats.words[S_BRIDGE] = mem.bridge.kind === 'kflux' ? BRIDGE_KFLUX : BRIDGE_AFFINITY;
       stats.words[S_DEADLINE_FIFO] = message.deadlineFifo ? 1 : 0;
       turn.cores.manage(options.cores);
       stats.words[S_STATE] = STATE_LIVE;

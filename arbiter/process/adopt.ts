@@ -10,8 +10,19 @@ import { fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Arena, Releaser } from '../../native/index.ts';
 import { closeFd, openAt } from '../../native/index.ts';
-import { CONTROL_BYTES, VM_DEAD, VM_EMPTY, VM_LIVE, VM_POISONED, VM_STARTING } from '../abi/layout.gen.ts';
+import {
+  CONTROL_BYTES,
+  MAX_VCPUS,
+  VCPU_UNMANAGED,
+  VM_DEAD,
+  VM_EMPTY,
+  VM_LIVE,
+  VM_POISONED,
+  VM_STARTING,
+  W_VCPU_WORD,
+} from '../abi/layout.gen.ts';
 import type { Bridge } from '../bridge/bridge.ts';
+import { tableVcpuBase, vcpuState } from '../bridge/words.ts';
 import type { Section } from '../vm/section.ts';
 import { announce, changeState, readSection, sections } from '../vm/section.ts';
 import { attachFluxion, FluxionError, manageFluxion } from '../vm/fluxion.ts';
@@ -28,7 +39,7 @@ export interface AdoptOptions {
   table: Int32Array;
   tableFd: number;
   arena: Arena;
-  bridge: Pick<Bridge, 'reap'>;
+  bridge: Pick<Bridge, 'kind' | 'reap'>;
   releaser: Pick<Releaser, 'add' | 'remove'>;
   epoch: number;
   /** Where a VM's socket is. */
@@ -39,6 +50,8 @@ export interface AdoptOptions {
   /** The same: generation of the VM that is managed in a slot, 0 none. */
   adopted: Int32Array;
   log: Log;
+  /** The lease has ended without the loop having noticed: it had nothing to submit. */
+  leaseOver(why: string): void;
   timeoutMs?: number;
 }
 
@@ -50,7 +63,12 @@ interface Adopted {
   /** The load area that the releaser has, as pid:fd; empty: none. */
   load: string;
   leaving: boolean;
+  /** Since when its vCPUs are seen to be nobody's, by performance.now(); 0: they are ours. */
+  strayAt: number;
 }
+
+/** A VM whose connection is about to close is nobody's for a moment, too. */
+const STRAY_MS = 500;
 
 export class Adopter {
   private readonly o: AdoptOptions;
@@ -80,7 +98,25 @@ export class Adopter {
   private look(vm: Adopted, section: Section): void {
     if (vm.leaving) return;
     if (section.state === VM_DEAD) this.gone(section.slot, 'it ended');
-    else this.load(vm, section);
+    else {
+      this.load(vm, section);
+      this.stray(vm, section);
+    }
+  }
+
+  /**
+   * kFlux ends the lease by itself if this process was off its core for too long, and its VMs go on under the ordinary
+   * scheduler. A loop without commands to submit does not hear of it.
+   */
+  private stray(vm: Adopted, { slot, vcpus, state }: Section): void {
+    const count = Math.min(vcpus, MAX_VCPUS);
+    const nobodys = (v: number): boolean =>
+      vcpuState(this.o.table[tableVcpuBase(slot, v) + W_VCPU_WORD]) === VCPU_UNMANAGED;
+    const all = Array.from({ length: count }, (_, v) => v).every(nobodys);
+    if (this.o.bridge.kind !== 'kflux' || state !== VM_LIVE || !all) vm.strayAt = 0;
+    else if (vm.strayAt === 0) vm.strayAt = performance.now();
+    else if (performance.now() - vm.strayAt > STRAY_MS)
+      this.o.leaseOver(`nobody manages ${vm.name} any more`);
   }
 
   private adopt(section: Section): void {
@@ -103,7 +139,8 @@ export class Adopter {
       return;
     }
     const socket = new Socket({ fd: attachment.socket });
-    const vm: Adopted = { name, generation, socket, page: attachment.page, load: '', leaving: false };
+    const page = attachment.page;
+    const vm: Adopted = { name, generation, socket, page, load: '', leaving: false, strayAt: 0 };
     this.vms.set(slot, vm);
     this.o.adopted[slot] = generation;
     const lost = (): void => this.gone(slot, 'its connection closed');

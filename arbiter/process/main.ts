@@ -9,16 +9,16 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import pino from 'pino';
 import { z } from 'zod';
 import {
-  AffinityBridge,
-  checkTable,
   createTable,
   getAffinity,
   initTable,
   lockFile,
   mapShared,
+  mapTable,
+  NativeBridge,
   pinProcess,
   Releaser,
-  remapShared,
+  remapTable,
   reserveArena,
   shareId,
   watchWord,
@@ -26,11 +26,12 @@ import {
 import {
   MAX_VMS,
   TABLE_BYTES,
+  W_TABLE_KFLUX_DOMAIN,
   W_TABLE_STAMP_SHIFT,
   W_TABLE_TSC_KHZ,
   W_TABLE_VMS_CHANGED,
 } from '../abi/layout.gen.ts';
-import { affinityBridge } from '../bridge/affinity.ts';
+import { nativeBridge } from '../bridge/native.ts';
 import { Adopter } from './adopt.ts';
 import { oneFile } from './onefile.ts';
 import { socketIn } from '../control/paths.ts';
@@ -82,8 +83,7 @@ writeSync(lock, `${process.pid}\n`);
 const housekeeping = getAffinity(0).filter((core) => !config.cores.includes(core));
 pinProcess(housekeeping.length > 0 ? housekeeping : [config.arbiterCore]);
 
-const tableBuffer = mapShared(TABLE_FD, TABLE_BYTES);
-checkTable(tableBuffer);
+const tableBuffer = mapTable(TABLE_FD);
 const table = new Int32Array(tableBuffer);
 const tscKhz = table[W_TABLE_TSC_KHZ] >>> 0;
 const stampShift = table[W_TABLE_STAMP_SHIFT];
@@ -103,8 +103,8 @@ const arena = reserveArena(MAX_VMS);
  */
 const window = mapShared(createTable('hyperflux-shadow'), TABLE_BYTES);
 initTable(window, tscKhz, stampShift);
-const native = AffinityBridge.open(window, { capacity: 512 });
-const bridge = affinityBridge(native, arena);
+const native = NativeBridge.open(window, { capacity: 512 });
+const bridge = nativeBridge(native, arena);
 const releaser = Releaser.open(tableBuffer);
 
 const control = new SharedArrayBuffer(CONTROL_WORDS * 4);
@@ -143,9 +143,11 @@ function send(message: ToLoop): void {
 let adopter: Adopter | undefined;
 
 function goLive(warmUpUs: number): void {
-  remapShared(window, TABLE_FD);
+  remapTable(window, TABLE_FD);
+  // hyperfluxd chose when it made the table. The loop does not turn yet, so the bridge can be switched beneath it.
+  if (table[W_TABLE_KFLUX_DOMAIN] !== 0) bridge.useKflux();
   const epoch = bridge.claim(process.pid, config.arbiterCore, config.cores);
-  const deadlineFifo = bridge.startDeadlines();
+  const deadlineFifo = bridge.kind === 'affinity' && bridge.startDeadlines();
   send({ op: 'live', deadlineFifo, epoch });
   adopter = new Adopter({
     table,
@@ -159,12 +161,17 @@ function goLive(warmUpUs: number): void {
     loads: stats.loads,
     adopted: stats.adopted,
     log,
+    leaseOver: (why) => fail(`the lease is over: ${why}`),
   });
   const scan = (): void => adopter?.scan();
   watchWord(tableBuffer, W_TABLE_VMS_CHANGED * 4, scan, { keepAlive: true });
   setInterval(scan, RESCAN_MS);
   scan();
-  log.info({ epoch, warmUpUs, deadlineFifo, cores: config.cores, adopted: adopter.count }, 'arbiter is live');
+  const { kind } = bridge;
+  log.info(
+    { bridge: kind, epoch, warmUpUs, deadlineFifo, cores: config.cores, adopted: adopter.count },
+    'arbiter is live',
+  );
 }
 
 function end(code: number): never {

@@ -138,8 +138,21 @@ function version2(root: string, cores: readonly number[]): Cpuset {
   };
 }
 
+/** The group that this process is in on cgroup v2; '/' where there is none. */
+function ownGroup(): string {
+  try {
+    return /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? '/';
+  } catch {
+    return '/';
+  }
+}
+
 /** Takes the cores, by the best means there are. Never fails: without cgroups the pool still works. */
-export function makeCpuset(cores: readonly number[], mounts: string = '/sys/fs/cgroup'): Cpuset {
+export function makeCpuset(
+  cores: readonly number[],
+  mounts: string = '/sys/fs/cgroup',
+  own: string = ownGroup(),
+): Cpuset {
   const has = (path: string): boolean => existsSync(path);
   const controllers = (path: string): boolean => {
     try {
@@ -148,7 +161,15 @@ export function makeCpuset(cores: readonly number[], mounts: string = '/sys/fs/c
       return false;
     }
   };
-  if (controllers(mounts)) return version2(mounts, cores);
+  if (controllers(mounts)) {
+    // Threads move only within the threaded domain of their process, and a partition made at the root would
+    // take its cores away from the group that the VMs stay in.
+    if (own === '/') return version2(mounts, cores);
+    return none(
+      `this process is in the cgroup ${own}, whose threads cannot join a partition of the root; ` +
+        'affinity alone keeps vCPUs on their cores (AllowedCPUs= of the other units keeps those off)',
+    );
+  }
   for (const path of [join(mounts, 'cpuset'), '/dev/cpuset']) {
     if (has(join(path, 'cpuset.cpus')) || has(join(path, 'cpus'))) return version1(path, cores);
   }

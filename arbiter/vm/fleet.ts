@@ -6,7 +6,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
-import { closeFd, connectUnix, peerCred } from '../../native/index.ts';
+import { closeFd, connectUnix, kfluxCreateVm, peerCred } from '../../native/index.ts';
 import {
   MAX_VCPUS,
   VM_DEAD,
@@ -17,6 +17,7 @@ import {
   W_VCPU_TID,
 } from '../abi/layout.gen.ts';
 import { tableVcpuBase } from '../bridge/words.ts';
+import type { Moving } from '../control/bridge.ts';
 import type { DaemonConfig } from '../control/config.ts';
 import { vmNames, type RunPaths } from '../control/paths.ts';
 import type { RunRequest } from '../control/protocol.ts';
@@ -51,6 +52,7 @@ export interface FleetOptions {
   config: DaemonConfig;
   pool: Pool;
   shared: Shared;
+  moving: Moving;
   cpuset: Cpuset;
   /** All cores of the daemon's start, for VMs that nobody manages. */
   allowed: string;
@@ -58,6 +60,8 @@ export interface FleetOptions {
 }
 
 const POLL_MS = 5;
+/** How long the end of a VM of kFlux may take after its process has gone. */
+const KFLUX_MS = 5000;
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 export class Fleet {
@@ -86,6 +90,7 @@ export class Fleet {
     const { paths, pool } = this.o;
     const maxCores = admit(request, pool.cores.length, this.o.shared.table);
     const hosted = chooseHosted(request);
+    const kflux = this.o.moving.kind === 'kflux' && !request.unmanaged;
     const program = hosted
       ? needBuilt(artifacts.hosted, 'the hosted FluxOS')
       : needBuilt(artifacts.fluxion, 'Fluxion');
@@ -109,12 +114,20 @@ export class Fleet {
       program,
       image,
       slot,
+      kflux,
       maxCores,
       socket: paths.vmSocket(request.name),
       cpus: this.o.allowed,
     });
     const backend = hosted ? 'hosted' : 'kvm';
-    const vm = this.start(request.name, slot, backend, command);
+    const vmFd = kflux ? await this.kfluxVm(slot, request.vcpus) : null;
+    let vm: Known;
+    try {
+      vm = this.start(request.name, slot, backend, command, vmFd);
+    } finally {
+      // The process has inherited it. From here on the VM of kFlux lives as long as its process, and no longer.
+      if (vmFd !== null) closeFd(vmFd);
+    }
     this.o.log.info({ vm: request.name, slot, pid: vm.pid, backend, cores: pool.cores }, 'VM started');
     await this.untilUp(vm, request.unmanaged);
     if (!request.unmanaged) this.confine(slot, request.vcpus);
@@ -150,6 +163,22 @@ export class Fleet {
       );
     }
     this.forget(name);
+  }
+
+  /** Its VM of kFlux, made before it is started. An earlier one in this slot may be a moment from its end. */
+  private async kfluxVm(slot: number, vcpus: number): Promise<number> {
+    const end = performance.now() + KFLUX_MS;
+    for (;;) {
+      try {
+        return kfluxCreateVm(this.o.moving.domainFd!, slot, vcpus);
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'EEXIST' || performance.now() > end) {
+          changeState(this.o.shared.table, slot, VM_STARTING, VM_EMPTY);
+          throw error;
+        }
+      }
+      await sleep(POLL_MS);
+    }
   }
 
   private taken(slot: number): boolean {
@@ -188,11 +217,14 @@ export class Fleet {
     slot: number,
     backend: string,
     { program, args }: { program: string; args: string[] },
+    kfluxFd: number | null,
   ): Known {
     const logFrom = logSize(this.o.paths.log(name));
     const log = openSync(this.o.paths.log(name), 'a', 0o600);
-    const stdio = slot < 0 ? ['ignore', log, log] : ['ignore', log, log, this.o.shared.tableFd];
-    const child = spawn(program, args, { detached: true, cwd: '/', stdio: stdio as ('ignore' | number)[] });
+    const stdio: ('ignore' | number)[] = ['ignore', log, log];
+    if (slot >= 0) stdio.push(this.o.shared.tableFd);
+    if (kfluxFd !== null) stdio.push(kfluxFd);
+    const child = spawn(program, args, { detached: true, cwd: '/', stdio });
     closeSync(log);
     child.unref();
     const generation = slot < 0 ? 0 : readSection(this.o.shared.table, slot).generation;

@@ -14,6 +14,8 @@ export interface LaunchOptions {
   program: string;
   image: string;
   slot: number;
+  /** Descriptor 4 will be its VM of kFlux. */
+  kflux?: boolean;
   maxCores: number;
   socket: string;
   /** The cores that it may use while nobody manages it. */
@@ -27,6 +29,7 @@ export function launch({
   program,
   image,
   slot,
+  kflux,
   maxCores,
   socket,
   cpus,
@@ -40,6 +43,7 @@ export function launch({
   // An unmanaged VM has a table of its own: the arbiter does not even see it.
   if (request.unmanaged) args.push('--unmanaged');
   else args.push('--table-fd', '3', '--slot', String(slot));
+  if (kflux) args.push('--kflux-fd', '4');
   if (request.idle_spin_ns !== undefined) args.push('--idle-spin-ns', String(request.idle_spin_ns));
   if (request.stats) args.push('--stats');
   return { program, args };

@@ -4,14 +4,23 @@
  */
 import {
   CLASS_LC,
+  HOST_BLOCKED,
+  MAX_VCPUS,
   MAX_VMS,
   NAME_BYTES,
+  VCPU_DEAD,
+  VCPU_UNMANAGED,
   VM_DEAD,
   VM_EMPTY,
   VM_LIVE,
   VM_POISONED,
   VM_STARTING,
   W_TABLE_VMS_CHANGED,
+  W_VCPU_GRANTED_TSC_LO,
+  W_VCPU_HOST,
+  W_VCPU_TAKEN_TSC_LO,
+  W_VCPU_USED_TSC_LO,
+  W_VCPU_WORD,
   W_VM_FORCED,
   W_VM_FORCED_DESCHEDULED,
   W_VM_GENERATION,
@@ -29,7 +38,7 @@ import {
   W_VM_VM_CLASS,
 } from '../abi/layout.gen.ts';
 import { futexWake } from '../../native/index.ts';
-import { vmBase } from '../bridge/words.ts';
+import { tableVcpuBase, vcpuState, vmBase } from '../bridge/words.ts';
 
 export interface Section {
   slot: number;
@@ -46,6 +55,8 @@ export interface Section {
   grantedTsc: number;
   usedTsc: number;
   takenTsc: number;
+  /** vCPUs that sleep in the host, outside of a park: only kFlux sees them. */
+  blocked: number;
   loadPid: number;
   loadFd: number;
 }
@@ -71,23 +82,40 @@ function readName(table: Int32Array, at: number): string {
   return Buffer.from(bytes.subarray(0, end < 0 ? NAME_BYTES : end)).toString('latin1');
 }
 
+/** What all vCPUs of a slot add up to. */
+function sum(slot: number, vcpus: number, of: (at: number) => number): number {
+  let total = 0;
+  for (let v = 0; v < Math.min(vcpus, MAX_VCPUS); v++) total += of(tableVcpuBase(slot, v));
+  return total;
+}
+
+function isBlocked(table: Int32Array, at: number): boolean {
+  const state = vcpuState(table[at + W_VCPU_WORD]);
+  return table[at + W_VCPU_HOST] === HOST_BLOCKED && state !== VCPU_UNMANAGED && state !== VCPU_DEAD;
+}
+
 export function readSection(table: Int32Array, slot: number): Section {
   const at = vmBase(slot);
+  const vcpus = table[at + W_VM_VCPUS];
+  // kFlux meters each vCPU in its own block, where the affinity bridge leaves zeros.
+  const metered = (ofVm: number, ofVcpu: number): number =>
+    wide(table, at + ofVm) + sum(slot, vcpus, (block) => wide(table, block + ofVcpu));
   return {
     slot,
     state: Atomics.load(table, at + W_VM_STATE),
     pid: table[at + W_VM_PID],
     name: readName(table, at),
-    vcpus: table[at + W_VM_VCPUS],
+    vcpus,
     latencyCritical: table[at + W_VM_VM_CLASS] === CLASS_LC,
     minCores: table[at + W_VM_MIN_CORES],
     maxCores: table[at + W_VM_MAX_CORES],
     generation: table[at + W_VM_GENERATION],
     forced: table[at + W_VM_FORCED] >>> 0,
     forcedDescheduled: table[at + W_VM_FORCED_DESCHEDULED] >>> 0,
-    grantedTsc: wide(table, at + W_VM_GRANTED_TSC_LO),
-    usedTsc: wide(table, at + W_VM_USED_TSC_LO),
-    takenTsc: wide(table, at + W_VM_TAKEN_TSC_LO),
+    grantedTsc: metered(W_VM_GRANTED_TSC_LO, W_VCPU_GRANTED_TSC_LO),
+    usedTsc: metered(W_VM_USED_TSC_LO, W_VCPU_USED_TSC_LO),
+    takenTsc: metered(W_VM_TAKEN_TSC_LO, W_VCPU_TAKEN_TSC_LO),
+    blocked: sum(slot, vcpus, (block) => (isBlocked(table, block) ? 1 : 0)),
     loadPid: table[at + W_VM_LOAD_PID],
     loadFd: table[at + W_VM_LOAD_FD],
   };

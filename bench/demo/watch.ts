@@ -4,7 +4,6 @@
  */
 import {
   CONTROL_BYTES,
-  TABLE_BYTES,
   VCPU_BYTES,
   VCPU_HOST_OFFSET,
   VCPUS_OFFSET,
@@ -24,10 +23,10 @@ import {
 } from '../../arbiter/abi/layout.gen.ts';
 import { summaryOffset } from '../../arbiter/abi/words.ts';
 import { makeHandle, tableVcpuBase, vmBase } from '../../arbiter/bridge/words.ts';
-import { mapShared } from '../../native/index.ts';
+import { mapShared, mapTable } from '../../native/index.ts';
 import type { Watched } from './sampler.ts';
 
-export const mapTable = (fd: number): ArrayBuffer => mapShared(fd, TABLE_BYTES);
+export { mapTable };
 export const mapPage = (fd: number): ArrayBuffer => mapShared(fd, CONTROL_BYTES);
 
 /** Where the words of a vCPU are. */

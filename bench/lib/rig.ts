@@ -1,7 +1,10 @@
 /**
- * A small world of its own for measurements and fault tests: a hand-off table, the affinity bridge in
+ * A small world of its own for measurements and fault tests: a hand-off table, a bridge in
  * this process, and VMs that this process attaches to. No daemon and no policy: whoever
  * holds the rig decides, so that every command is sent at a moment that it knows.
+ *
+ * Rigs of both bridges can stand side by side on the same cores, to be measured in turns: only
+ * among kFlux domains is a core one rig's alone. Who has VMs running there is up to the holder.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, openSync, readFileSync, rmSync, closeSync, existsSync } from 'node:fs';
@@ -25,8 +28,8 @@ import {
   VM_BYTES,
   VM_LIVE,
   VM_STARTING,
-  W_CORE_HEIR,
   W_CORE_WORD_LO,
+  W_TABLE_LEASE_MS,
   W_VCPU_TID,
   W_VM_STATE,
   CORES_OFFSET,
@@ -34,7 +37,6 @@ import {
 } from '../../arbiter/abi/layout.gen.ts';
 import { handle } from '../../arbiter/abi/words.ts';
 import {
-  AffinityBridge,
   Arena,
   CMD_CORE,
   CMD_FLAGS,
@@ -52,12 +54,36 @@ import {
   createTable,
   exchangeFrame,
   initTable,
+  kfluxCreateVm,
+  kfluxJoin,
   mapShared,
+  NativeBridge,
+  OP_HEIR,
 } from '../../native/index.ts';
 import { artifacts } from '../../arbiter/vm/artifacts.ts';
 
+/** A VM of kFlux for a slot whose last one may be a moment from its end. */
+async function kfluxVm(domainFd: number, slot: number, vcpus: number): Promise<number> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return kfluxCreateVm(domainFd, slot, vcpus);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'EEXIST' || tries * POLL_MS > PATIENCE_MS) throw error;
+    }
+    await sleep(POLL_MS);
+  }
+}
+
 const packr = new Packr({ useRecords: false });
 const ARENA_SLOTS = 64;
+const BEAT_MS = 500;
+/** How long a VM may take to come up or to answer: in the lab a second can be long. */
+const PATIENCE_MS = 60_000;
+const POLL_MS = 5;
+
+export interface RigOptions {
+  bridge?: 'affinity' | 'kflux';
+}
 
 export interface VmSpec {
   name: string;
@@ -85,17 +111,22 @@ export class Rig {
   readonly words: Int32Array;
   readonly arena: Arena;
   readonly pages: Int32Array;
-  readonly bridge: AffinityBridge;
+  readonly bridge: NativeBridge;
   readonly clock: Clock;
   readonly khz: number;
   readonly #tableFd: number;
+  /** The table's kFlux domain; null with the affinity bridge. */
+  readonly #domainFd: number | null;
   /** Where sockets and logs are. */
   readonly dir: string;
   /** By slot; null: free. */
   readonly #vms: (RigVm | null)[] = [];
   #epoch = 0;
+  /** kFlux ends the lease of whoever does not beat: from a timer, and from commands while those keep the thread busy. */
+  readonly #beats: NodeJS.Timeout | null;
+  #beatAt = 0;
 
-  constructor(arbiterCore: number, managed: readonly number[]) {
+  constructor(arbiterCore: number, managed: readonly number[], { bridge = 'affinity' }: RigOptions = {}) {
     this.khz = calibrateTsc().khz;
     const shift = chooseStampShift(this.khz);
     this.#tableFd = createTable('hyperflux-bench');
@@ -104,11 +135,17 @@ export class Rig {
     this.words = new Int32Array(this.table);
     this.arena = Arena.reserve(ARENA_SLOTS);
     this.pages = new Int32Array(this.arena.buffer);
-    this.bridge = AffinityBridge.open(this.table);
+    this.bridge = NativeBridge.open(this.table);
+    this.#domainFd = bridge === 'kflux' ? kfluxJoin(this.table) : null;
+    if (this.#domainFd !== null) this.bridge.useKflux();
     this.clock = new Clock(shift);
     this.dir = mkdtempSync(join(tmpdir(), 'hyperflux-bench-'));
+    // Whoever holds the rig may be busy for long with something else.
+    this.words[W_TABLE_LEASE_MS] = 60_000;
     this.claim(arbiterCore, managed);
-    this.bridge.startDeadlines();
+    // kFlux keeps the deadlines itself, and a lease that ends with its heartbeat.
+    if (bridge === 'affinity') this.bridge.startDeadlines();
+    this.#beats = bridge === 'affinity' ? null : setInterval(() => this.bridge.beat(), BEAT_MS).unref();
   }
 
   claim(arbiterCore: number, managed: readonly number[]): void {
@@ -132,19 +169,23 @@ export class Rig {
       ...['--mem', String(spec.memoryMib ?? 32), '--cmdline', spec.cmdline],
       ...(spec.idleSpinNs === undefined ? [] : ['--idle-spin-ns', String(spec.idleSpinNs)]),
       ...(spec.unmanaged ? ['--unmanaged', '--cpus', spec.unmanaged.cpus] : []),
+      ...(this.#domainFd === null ? [] : ['--kflux-fd', '4']),
     ];
-    const process = spawn(artifacts.fluxion, args, { stdio: ['ignore', log, log, this.#tableFd] });
+    const vmFd = this.#domainFd === null ? null : await kfluxVm(this.#domainFd, slot, vcpus);
+    const inherited = vmFd === null ? [this.#tableFd] : [this.#tableFd, vmFd];
+    const process = spawn(artifacts.fluxion, args, { stdio: ['ignore', log, log, ...inherited] });
     closeSync(log);
+    if (vmFd !== null) closeFd(vmFd);
     const failed = (): Error =>
       new Error(`the VM ${spec.name} did not start: ${readFileSync(logPath, 'utf8').trim() || 'no output'}`);
     for (let i = 0; Atomics.load(this.words, state) !== VM_LIVE || !existsSync(socket); i++) {
-      if (process.exitCode !== null || i > 1000) throw failed();
-      await sleep(5);
+      if (process.exitCode !== null || i * POLL_MS > PATIENCE_MS) throw failed();
+      await sleep(POLL_MS);
     }
-    const connection = connectUnix(socket, 5000);
+    const connection = connectUnix(socket, PATIENCE_MS);
     const say = (op: string, fields: object = {}): number[] => {
       const body = packr.pack({ id: 1, op, ...fields });
-      const answer = exchangeFrame(connection, body, 5000);
+      const answer = exchangeFrame(connection, body, PATIENCE_MS);
       const reply = packr.unpack(answer.frame) as { ok: boolean; message?: string };
       if (!reply.ok) throw new Error(`${spec.name} refused ${op}: ${reply.message}`);
       return answer.fds;
@@ -171,6 +212,10 @@ export class Rig {
     batch[CMD_FLAGS] = flags;
     batch[CMD_TSC_LO] = this.clock.words[0];
     batch[CMD_TSC_HI] = this.clock.words[1];
+    if (this.#beats !== null && (this.clock.words[0] - this.#beatAt) >>> 0 > BEAT_MS * this.khz) {
+      this.#beatAt = this.clock.words[0];
+      this.bridge.beat();
+    }
     this.bridge.submit(1);
     return batch[CMD_RESULT];
   }
@@ -209,8 +254,10 @@ export class Rig {
     return Atomics.load(this.words, (CORES_OFFSET + core * CORE_BYTES) / 4 + W_CORE_WORD_LO);
   }
 
+  /** Who gets the core if its owner leaves by itself; 0: nobody. */
   setHeir(core: number, heir: number): void {
-    Atomics.store(this.words, (CORES_OFFSET + core * CORE_BYTES) / 4 + W_CORE_HEIR, heir);
+    const result = this.command(OP_HEIR, core, 0, heir);
+    if (result !== 0) throw new Error(`core ${core} cannot have the heir ${heir}: ${result}`);
   }
 
   /** Byte offset in the table of a VM's doorbell. */
@@ -246,6 +293,12 @@ export class Rig {
     for (const vm of this.#vms) if (vm !== null) await this.kill(vm);
     this.#vms.length = 0;
     closeFd(this.#tableFd);
+    if (this.#beats !== null) clearInterval(this.#beats);
+    if (this.#domainFd !== null) {
+      // The cores are other domains' to claim from now on.
+      this.bridge.release();
+      closeFd(this.#domainFd);
+    }
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

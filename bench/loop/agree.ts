@@ -7,6 +7,7 @@
 import {
   CLASS_BE,
   CLASS_LC,
+  CORE_OFFLINE,
   HANDLE_IDLE,
   HELD_FORCED,
   HELD_HELD,
@@ -18,6 +19,7 @@ import {
   SUMMARY_TIMER,
   VM_DEAD,
   VM_LIVE,
+  W_CORE_FLAGS,
   W_CORE_HEIR,
   W_CORE_WORD_HI,
   W_CORE_WORD_LO,
@@ -230,6 +232,7 @@ function makeWorld(stage: Stage, random: (below: number) => number): World {
     table[at + W_CORE_WORD_LO] = coreLow(owner, successor);
     table[at + W_CORE_WORD_HI] += random(3);
     table[at + W_CORE_HEIR] = pick([0, handle(), HANDLE_IDLE]);
+    table[at + W_CORE_FLAGS] = pick([0, 0, 0, CORE_OFFLINE]);
   }
 
   return {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/** The affinity bridge: cores moved by sched_setaffinity and futex hand-off, without a kernel module. */
+/**
+ * The bridges that move real cores. `affinity`: by sched_setaffinity and futex hand-off, without a kernel module;
+ * `kflux`: inside the kernel, by /dev/kflux.
+ */
 import { addon } from './addon.ts';
 import type { Arena } from './memory.ts';
 import type { RawBridge } from './raw.ts';
@@ -17,6 +20,7 @@ export {
   CMD_WORDS,
   FLAG_ASK_ONLY,
   FLAG_KICK_NOW,
+  OP_FORCE,
   OP_GRANT,
   OP_HEIR,
   OP_MOVE,
@@ -33,8 +37,8 @@ export const checkTable: (table: ArrayBuffer) => void = addon.tableCheck;
  * The arbiter's half of the hand-over protocol. `submit`, `poll` and `beat` belong to the loop's thread, the rest may
  * be called from any thread. They are own properties without `this`, so that a call costs as little as can be.
  */
-export class AffinityBridge {
-  /** For `AffinityBridge.wrap` in another thread of this process. */
+export class NativeBridge {
+  /** For `NativeBridge.wrap` in another thread of this process. */
   readonly id: number;
   /** Commands of CMD_WORDS words each, as in abi/handoff.h. All threads see the same memory. */
   readonly batch: Int32Array;
@@ -58,14 +62,28 @@ export class AffinityBridge {
     this.beat = raw.beat;
   }
 
-  /** Over a mapped and filled-in table. */
-  static open(table: ArrayBuffer, { capacity = 256 }: { capacity?: number } = {}): AffinityBridge {
-    return new AffinityBridge(addon.bridgeOpen(table, capacity));
+  /** Over a mapped and filled-in table. It begins as the affinity bridge; see `useKflux`. */
+  static open(table: ArrayBuffer, { capacity = 256 }: { capacity?: number } = {}): NativeBridge {
+    return new NativeBridge(addon.bridgeOpen(table, capacity));
   }
 
   /** The same bridge in another thread. It must be kept by the one that opened it until then. */
-  static wrap(id: number): AffinityBridge {
-    return new AffinityBridge(addon.bridgeWrap(id));
+  static wrap(id: number): NativeBridge {
+    return new NativeBridge(addon.bridgeWrap(id));
+  }
+
+  /** How cores are moved, whichever thread chose it. */
+  get kind(): 'affinity' | 'kflux' {
+    return this.raw.usesKflux() ? 'kflux' : 'affinity';
+  }
+
+  /**
+   * From now on by kFlux: joins the domain that the table names (or makes one and names it), and maps its pages over
+   * the table, where cores and vCPUs can then be read only. Nobody may be inside `submit`, `poll` or `beat`. Throws,
+   * and stays what it was, if there is no kFlux to be used: `ENOENT`, `EACCES`, `EPERM`, `EPROTO`.
+   */
+  useKflux(): void {
+    this.raw.useKflux();
   }
 
   /** Takes the lease: a new epoch, all cores free. Returns the epoch. */
@@ -83,7 +101,7 @@ export class AffinityBridge {
     this.raw.setPage(slot, arena === null ? null : arena.buffer);
   }
 
-  /** Starts the thread that keeps the forced-park deadline. false: real-time priority was not permitted. */
+  /** Starts the thread that keeps the forced-park deadline, which kFlux keeps itself. false: real-time priority was not permitted. */
   startDeadlines(): boolean {
     return this.raw.startDeadlines();
   }

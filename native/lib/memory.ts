@@ -44,6 +44,24 @@ export function mapShared(
 export const remapShared: (buffer: ArrayBuffer, fd: number) => void = addon.remapShared;
 
 /**
+ * Maps a hand-off table and checks it: the one way to look at a table of somebody else's. Where kFlux moves the cores,
+ * the words of cores and vCPUs are its own, so its pages are mapped over the table's, read-only: whoever writes there
+ * is killed by SIGSEGV.
+ */
+export function mapTable(fd: number): ArrayBuffer {
+  const table = mapShared(fd, TABLE_BYTES);
+  addon.tableCheck(table);
+  addon.tableOverlay(table);
+  return table;
+}
+
+/** `remapShared` for a table, kFlux's pages included. */
+export function remapTable(window: ArrayBuffer, fd: number): void {
+  remapShared(window, fd);
+  addon.tableOverlay(window);
+}
+
+/**
  * The process-wide number of a mapping, to hand to a worker: it makes a buffer over the same pages of it by
  * `wrapShared`. The buffer must be kept until then; after that each has its own hold.
  */

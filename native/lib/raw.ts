@@ -20,6 +20,8 @@ export interface RawBridge {
   beat: () => void;
   startDeadlines: () => boolean;
   reap: (slot: number) => number;
+  useKflux: () => void;
+  usesKflux: () => boolean;
 }
 
 export interface RawReleaser {
@@ -80,6 +82,9 @@ export interface Addon {
   tscNow: (out: Int32Array, index: number) => void;
   clockOpen: (shift: number) => RawClock;
 
+  counterOpen: (tracepoint: number, tid: number, core: number) => number;
+  counterRead: (fd: number) => number;
+
   gettid: () => number;
   setAffinity: (tid: number, cores: readonly number[]) => void;
   getAffinity: (tid: number) => number[];
@@ -95,6 +100,7 @@ export interface Addon {
   connectUnix: (path: string, timeoutMs: number) => number;
   exchangeFrame: (fd: number, frame: Uint8Array, timeoutMs: number) => { frame: Uint8Array; fds: number[] };
   peerCred: (fd: number) => { pid: number; uid: number; gid: number };
+  notify: (path: string, text: string) => void;
 
   watchWord: (
     buffer: ArrayBuffer,
@@ -108,6 +114,11 @@ export interface Addon {
   tableCheck: (table: ArrayBuffer) => void;
   bridgeOpen: (table: ArrayBuffer, capacity: number) => RawBridge;
   bridgeWrap: (id: number) => RawBridge;
+
+  tableOverlay: (table: ArrayBuffer) => boolean;
+  kfluxHello: () => { major: number; minor: number; version: string };
+  kfluxJoin: (table: ArrayBuffer) => number;
+  kfluxCreateVm: (domainFd: number, slot: number, vcpus: number) => number;
 
   releaserOpen: (table: ArrayBuffer) => RawReleaser;
   releaserWrap: (id: number) => RawReleaser;

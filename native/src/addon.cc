@@ -8,9 +8,12 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   InitArena(exports);
   InitBridge(exports);
   InitClock(exports);
+  InitCounters(exports);
   InitFiles(exports);
   InitFutex(exports);
+  InitKflux(exports);
   InitMapping(exports);
+  InitNotify(exports);
   InitProbes(exports);
   InitReleaser(exports);
   InitSockets(exports);

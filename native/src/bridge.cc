@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The affinity bridge for JavaScript. The protocol is in the Rust crate `handoff` (flux_handoff.h); this file
-// gives its functions to the loop without any allocation on the way.
+// The arbiter's half of the hand-over protocol for JavaScript, over the table alone or over kFlux. The
+// protocol is in the Rust crate `handoff` (flux_handoff.h); this file gives its functions to the loop without
+// any allocation on the way.
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
@@ -12,6 +13,7 @@
 #include "args.h"
 #include "bind.h"
 #include "fail.h"
+#include "kflux_errors.h"
 #include "tsc.h"
 
 namespace {
@@ -44,6 +46,8 @@ struct Bridge {
   // Belongs to the bridge, so that no trick with the ArrayBuffer can take the memory away from under it.
   std::shared_ptr<Region> batch;
   uint32_t capacity = 0;
+  // Cores are moved by kFlux. Once true it stays so.
+  std::atomic<bool> kflux{false};
   Turnstile turnstile;
 
   ~Bridge() {
@@ -103,7 +107,11 @@ Napi::Value Claim(const Napi::CallbackInfo& info) {
   const int64_t epoch =
       flux_bridge_claim(bridge.raw, static_cast<uint32_t>(pid), static_cast<uint32_t>(core), managed);
   bridge.turnstile.unlock();
-  if (epoch < 0) return Fail(env, static_cast<int>(-epoch), "cannot take the lease on the hand-off table");
+  if (epoch < 0) {
+    const std::string what = "cannot take the lease on the hand-off table";
+    return bridge.kflux ? FailKflux(env, static_cast<int>(-epoch), what)
+                        : Fail(env, static_cast<int>(-epoch), what);
+  }
   return Napi::Number::New(env, static_cast<double>(epoch));
 }
 
@@ -160,6 +168,20 @@ Napi::Value Reap(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), result);
 }
 
+Napi::Value UseKflux(const Napi::CallbackInfo& info) {
+  Bridge& bridge = Self<Bridge>(info);
+  bridge.turnstile.lock();
+  const int32_t result = flux_bridge_use_kflux(bridge.raw);
+  if (result >= 0) bridge.kflux = true;
+  bridge.turnstile.unlock();
+  if (result < 0) return FailKflux(info.Env(), -result, "the bridge cannot be switched to kFlux");
+  return info.Env().Undefined();
+}
+
+Napi::Value UsesKflux(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), Self<Bridge>(info).kflux);
+}
+
 Napi::Value Wrap(Napi::Env env, const std::shared_ptr<Bridge>& bridge) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("id", bridge->id);
@@ -173,6 +195,8 @@ Napi::Value Wrap(Napi::Env env, const std::shared_ptr<Bridge>& bridge) {
   BindBare<Bridge, Beat>(result, "beat", bridge);
   Bind<Bridge, StartDeadlines>(result, "startDeadlines", bridge);
   Bind<Bridge, Reap>(result, "reap", bridge);
+  Bind<Bridge, UseKflux>(result, "useKflux", bridge);
+  Bind<Bridge, UsesKflux>(result, "usesKflux", bridge);
   return result;
 }
 

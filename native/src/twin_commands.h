@@ -177,6 +177,9 @@ __attribute__((noinline)) void CommandFailed(TwinState& s, int32_t i, int32_t re
       s.counters.dead++;
       Forget(s, to);
       break;
+    case -ENODEV:
+      s.counters.offline++;
+      break;
     default:
       s.counters.invalid++;
       Forget(s, to);

@@ -45,12 +45,14 @@ struct Oldest {
   }
 };
 
-inline void ReadQueues(TwinState& s, int32_t slot) {
+// Returns whether the VM has to be read again in any case.
+inline bool ReadQueues(TwinState& s, int32_t slot) {
   const int32_t* guest = s.stage.arena + GuestWord(slot, 0, 0);
   const int32_t* host = s.stage.table + TableVcpuWord(slot, 0, 0);
   int32_t load = 0;
   int32_t held = 0;
   int32_t forced = 0;
+  int32_t astir = 0;
   Oldest oldest = {0, 0};
   for (int32_t v = 0; v < s.vm_vcpus[slot]; v++, guest += kVcpuWords, host += kVcpuWords) {
     const uint32_t queued = static_cast<uint32_t>(Peek(guest + GUEST(runq_len) / 4));
@@ -58,7 +60,9 @@ inline void ReadQueues(TwinState& s, int32_t slot) {
       load += queued < kMaxRunq ? static_cast<int32_t>(queued) : kMaxRunq;
       oldest.Take(Peek(guest + GUEST(oldest) / 4));
     }
-    if ((Peek(host) & 0xff) != FLUX_VCPU_PARKED) continue;
+    const int32_t state = Peek(host) & 0xff;
+    astir += state >= FLUX_VCPU_GRANTING && state <= FLUX_VCPU_UNMANAGED;
+    if (state != FLUX_VCPU_PARKED) continue;
     const int32_t context = Peek(host + VCPU(held));
     if (context != FLUX_HELD_HELD && context != FLUX_HELD_FORCED) continue;
     held++;
@@ -73,6 +77,7 @@ inline void ReadQueues(TwinState& s, int32_t slot) {
   s.vm_has_oldest[slot] = oldest.has;
   s.vm_oldest[slot] = oldest.stamp;
   s.v.vmFlags[slot] = (s.v.vmFlags[slot] & kVmBooting) | forced;
+  return astir > s.vm_span[slot];
 }
 
 inline void ReadSummary(TwinState& s, int32_t slot, const int32_t* summary) {
@@ -114,10 +119,11 @@ inline void See(TwinState& s, int32_t i, int32_t now) {
   }
   const int32_t* summary = s.stage.arena + s.d_summary[i];
   const int32_t seq = Peek(summary);
+  bool again = false;
   if (seq != s.d_seq[i] || s.d_busy[i] > 1 || s.vm_held[slot] != 0) {
     s.d_seq[i] = seq;
     ReadSummary(s, slot, summary);
-    ReadQueues(s, slot);
+    again = ReadQueues(s, slot);
   }
   uint32_t depth = static_cast<uint32_t>(Peek(vm + VM(ring_depth)));
   if (depth > FLUX_RING_ENTRIES) depth = FLUX_RING_ENTRIES;
@@ -134,7 +140,8 @@ inline void See(TwinState& s, int32_t i, int32_t now) {
   const int32_t booting = s.v.vmFlags[slot] & kVmBooting;
   if (booting != 0 && wants == 0) wants = 1;
   s.v.vmWants[slot] = wants < s.v.limit[slot] ? wants : s.v.limit[slot];
-  s.d_busy[i] = load != 0 || s.vm_has_timer[slot] != 0 || booting != 0 ? 1 : 0;
+  const bool busy = load != 0 || s.vm_has_timer[slot] != 0 || booting != 0;
+  s.d_busy[i] = again ? 2 : busy ? 1 : 0;
   s.v.hot[s.v.head[kHeadHot]++] = slot;
 }
 

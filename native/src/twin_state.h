@@ -115,7 +115,7 @@ struct TwinState {
 
   struct {
     uint64_t turns, decisions, commands, grants, moves, parks, heirs, edits, core_events;
-    uint64_t failed, busy, owner_changed, in_flight, dead, invalid;
+    uint64_t failed, busy, owner_changed, in_flight, dead, invalid, offline;
   } counters;
   int32_t turn_ns[kBuckets];
   int32_t gap_ns[kBuckets];

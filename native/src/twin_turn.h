@@ -36,7 +36,12 @@ inline void MeasureTurn(TwinState& s, int32_t low) {
 
 inline void DecideTurn(TwinState& s) {
   for (int32_t k = 0; k < s.cores; k++) {
-    s.v.coreHeir[k] = SlotOfHandle(Peek(s.stage.table + s.core_at[k] + CORE(heir)));
+    const int32_t* core = s.stage.table + s.core_at[k];
+    s.v.coreHeir[k] = SlotOfHandle(Peek(core + CORE(heir)));
+    if (s.core_guest[k] < 0) {
+      const bool offline = (Peek(core + CORE(flags)) & FLUX_CORE_OFFLINE) != 0;
+      s.v.coreFlags[k] = offline || SuccessorOf(s.core_low[k]) != 0 ? kCoreMoving : 0;
+    }
     s.v.target[k] = s.v.coreVm[k];
     s.v.why[k] = kWhyNone;
     s.v.heir[k] = kNoVm;

@@ -69,6 +69,7 @@ test('no function of the addon crashes on arguments that make no sense', () => {
   const dangerous = new Set([
     'kill',
     'closeFd',
+    'counterRead',
     'pinProcess',
     'setAffinity',
     'setScheduler',
@@ -121,34 +122,34 @@ test('a bridge needs a table, and commands that fit its batch', () => {
   const table = newTable();
   native.checkTable(table);
   const plain = new Int32Array(1024);
-  expect(codeOf(() => native.AffinityBridge.open(plain.buffer))).toBe('ERR_INVALID_ARG_TYPE');
+  expect(codeOf(() => native.NativeBridge.open(plain.buffer))).toBe('ERR_INVALID_ARG_TYPE');
   const fd = native.createSealedMemfd('test', 4096);
   const small = native.mapShared(fd, 4096);
   native.closeFd(fd);
-  expect(codeOf(() => native.AffinityBridge.open(small))).toBe('EINVAL');
+  expect(codeOf(() => native.NativeBridge.open(small))).toBe('EINVAL');
   expect(codeOf(() => native.checkTable(small))).toBe('EINVAL');
   expect(codeOf(() => native.initTable(small, 1, 1))).toBe('EINVAL');
 
-  const bridge = native.AffinityBridge.open(table, { capacity: 4 });
+  const bridge = native.NativeBridge.open(table, { capacity: 4 });
   expect(bridge.batch.length).toBe(4 * native.CMD_WORDS);
   expect(codeOf(() => bridge.submit(5))).toBe('ERR_OUT_OF_RANGE');
   expect(codeOf(() => bridge.submit(-1))).toBe('ERR_OUT_OF_RANGE');
   expect(bridge.submit(0)).toBe(0);
-  const other = native.AffinityBridge.wrap(bridge.id);
+  const other = native.NativeBridge.wrap(bridge.id);
   other.batch[native.CMD_RESULT] = 77;
   expect(bridge.batch[native.CMD_RESULT]).toBe(77);
-  expect(codeOf(() => native.AffinityBridge.wrap(0xffffff))).toBe('ENOENT');
+  expect(codeOf(() => native.NativeBridge.wrap(0xffffff))).toBe('ENOENT');
 
   // A table of another major is refused with both versions, and left alone.
   new Int32Array(table)[layout.W_TABLE_ABI_MAJOR] = 9;
-  expect(codeOf(() => native.AffinityBridge.open(table))).toBe('EPROTO');
+  expect(codeOf(() => native.NativeBridge.open(table))).toBe('EPROTO');
   expect(() => native.checkTable(table)).toThrow(/table has ABI 9\.0, this addon 1\.0/);
 });
 
 test('the lease is taken, given back, and lost to a later one', () => {
   const table = newTable();
   const words = new Int32Array(table);
-  const bridge = native.AffinityBridge.open(table);
+  const bridge = native.NativeBridge.open(table);
   const epoch = bridge.claim(process.pid, 0, [1]);
   expect(epoch).toBeGreaterThan(0);
   expect(words[layout.W_TABLE_EPOCH]).toBe(epoch);
@@ -162,7 +163,7 @@ test('the lease is taken, given back, and lost to a later one', () => {
   expect(codeOf(() => bridge.setPage(0, native.reserveArena(2)))).toBe('EINVAL');
   bridge.setPage(0, null);
 
-  const later = native.AffinityBridge.open(table);
+  const later = native.NativeBridge.open(table);
   expect(later.claim(process.pid, 0, [1])).toBe(epoch + 1);
   expect(codeOf(() => bridge.release())).toBe('ESTALE');
   later.release();

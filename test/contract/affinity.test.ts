@@ -1,7 +1,7 @@
 import { describe, test } from 'vitest';
-import { affinityWorld, cannot } from './affinity-world.ts';
+import { affinityStage, cannot, puppetWorld } from './puppet-world.ts';
 import { bridgeContract } from './suite.ts';
 
 const why = await cannot();
-if (why === '') bridgeContract('affinity', affinityWorld);
+if (why === '') bridgeContract('affinity', () => puppetWorld(affinityStage()));
 else describe(`bridge contract: affinity (not run: ${why})`, () => test.skip('needs the puppet', () => {}));

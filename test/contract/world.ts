@@ -25,6 +25,7 @@ import {
   VCPU_CEDING,
   VCPU_PARKED,
   VCPU_RUNNING,
+  W_CORE_WORD_HI,
   W_VCPU_WORD,
 } from '../../arbiter/abi/layout.gen.ts';
 
@@ -42,15 +43,23 @@ export interface ContractWorld {
   manner(handle: number, manner: Manner): Promise<void>;
   /** The vCPU, which has a core, gives it back. */
   yield(handle: number): Promise<void>;
-  /** Ends when the vCPU's word has this state; throws if that does not happen. */
-  until(handle: number, state: number): Promise<void>;
+  /** Ends when something holds that follows from what was done; throws if that does not happen. */
+  settled(what: string, holds: () => boolean): Promise<void>;
   /** The VM's process dies, as a crash would end it. The bridge is not told. */
   kill(slot: number): Promise<void>;
+  /** Another bridge over the same table, as a second arbiter has it. */
+  second(): Promise<Bridge>;
+  /** Brings the generation of an idle core close to the wrap, if it can. */
+  nearWrap(core: number): void;
   close(): Promise<void>;
 }
 
 export const stateOf = (world: ContractWorld, handle: number): number =>
   vcpuState(Atomics.load(world.table, tableVcpuBase(slotOf(handle), vcpuOf(handle)) + W_VCPU_WORD));
+
+/** Ends when the vCPU's word has this state. PARKED is published when its thread has really gone to sleep. */
+export const until = (world: ContractWorld, handle: number, state: number): Promise<void> =>
+  world.settled(`vCPU ${handle} is in state ${state}`, () => stateOf(world, handle) === state);
 
 /** The sim bridge with vCPUs that are words only. */
 export async function simWorld(): Promise<ContractWorld> {
@@ -99,13 +108,16 @@ export async function simWorld(): Promise<ContractWorld> {
     async yield(handle) {
       if (!bridge.leave(handle)) throw new Error(`vCPU ${handle} has no core to yield`);
     },
-    async until(handle, state) {
+    async settled(what, holds) {
       settle();
-      if (stateOf(world, handle) !== state)
-        throw new Error(`vCPU ${handle} is in state ${stateOf(world, handle)}`);
+      if (!holds()) throw new Error(`it did not happen: ${what}`);
     },
     async kill(slot) {
       dead.add(slot);
+    },
+    second: async () => new SimBridge(table),
+    nearWrap(core) {
+      table[coreBase(core) + W_CORE_WORD_HI] = -3;
     },
     async close() {},
   };

@@ -1,14 +1,14 @@
 /**
- * An arbiter that does nothing but move a core to and fro between two VMs, as fast as
+ * Usage: mover.ts affinity|kflux. An arbiter that does nothing but move a core to and fro between two VMs, as fast as
  * it can, until it is killed. Prints one line of JSON: the sockets and pids of its VMs.
  */
 import { getAffinity, OP_GRANT, OP_MOVE, pinThread } from '../../native/index.ts';
-import { Rig } from '../../bench/lib/rig.ts';
+import { Rig, type RigOptions } from '../../bench/lib/rig.ts';
 import { coreOwner } from '../../arbiter/abi/words.ts';
 
 const [driver, core] = getAffinity(0);
 pinThread(driver);
-const rig = new Rig(driver, [core]);
+const rig = new Rig(driver, [core], { bridge: process.argv[2] as RigOptions['bridge'] });
 const pair = [
   await rig.start({ name: 'left', cmdline: 'probe mode=spin' }),
   await rig.start({ name: 'right', cmdline: 'probe mode=poll' }),
@@ -24,4 +24,5 @@ for (;;) {
   // Most are refused, because the last one is still under way; that is the point.
   if (from) rig.command(OP_MOVE, core, owner, rig.handle(to));
   rig.bridge.poll();
+  rig.bridge.beat();
 }

@@ -7,7 +7,7 @@ const after = `
 CORES is what the VM has now, then its guaranteed and its maximum number. DELAY is how long its oldest work has
 waited. GRANTED, USED and TAKEN are core-microseconds: held, spent inside the guest, and waited for after a core was
 taken against the VM's will. FORCED counts cores that it did not give up in time; in brackets those parks that were
-late because the host had taken the vCPU off its core itself.
+late because the host had taken the vCPU off its core itself. BLOCKED, with kFlux, counts vCPUs that sleep in the host.
 
 Examples:
   $ hyperflux ps
@@ -26,6 +26,7 @@ export function addPs(program: Command): void {
 
 export function renderVms(vms: readonly VmInfo[]): string {
   if (vms.length === 0) return 'no VMs; start one with: hyperflux run NAME --workload batch';
+  const seesBlocked = vms.some(({ blocked }) => blocked !== undefined);
   const header = [
     'NAME',
     'CLASS',
@@ -36,11 +37,13 @@ export function renderVms(vms: readonly VmInfo[]): string {
     'USED core-us',
     'TAKEN core-us',
     'FORCED',
+    ...(seesBlocked ? ['BLOCKED'] : []),
   ];
   const rows = vms.map((vm) => [
     ...[vm.name, vm.class, vm.state, `${vm.cores} (${vm.min_cores}-${vm.max_cores})`],
     ...[vm.delay_us, vm.granted_us, vm.used_us, vm.taken_us],
     vm.forced_descheduled > 0 ? `${vm.forced} (${vm.forced_descheduled})` : `${vm.forced}`,
+    ...(seesBlocked ? [vm.blocked ?? '-'] : []),
   ]);
   const errors = vms.filter(({ error }) => error !== '').map(({ name, error }) => `${name}: ${error}`);
   return [renderTable(header, rows), ...errors].join('\n');

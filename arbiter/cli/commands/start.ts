@@ -10,7 +10,7 @@ import type { RunPaths } from '../../control/paths.ts';
 import type { ErrorCode } from '../../control/protocol.ts';
 import { ControlError } from '../../control/protocol.ts';
 import { collect, integer, subcommand } from '../common.ts';
-import { print, printJson, usage } from '../output.ts';
+import { print, printJson, reportError, usage } from '../output.ts';
 
 interface StartOptions {
   foreground?: boolean;
@@ -20,6 +20,7 @@ interface StartOptions {
   param: string[];
   leaseMs?: number;
   deadlineUs?: number;
+  bridge: string;
   kickAfterUs?: number;
   cpuset: boolean;
   pmQos?: boolean;
@@ -32,13 +33,18 @@ interface Ready {
   pid?: number;
   pool?: { arbiterCore: number; cores: number[] };
   cpuset?: string;
+  bridge?: string;
+  bridge_why?: string;
   code?: string;
   message?: string;
   hint?: string;
 }
 
 const main = fileURLToPath(new URL('../../control/main.ts', import.meta.url));
-const START_MS = 90_000;
+/** The daemon gives up earlier, and says why. */
+const START_MS = 300_000;
+/** When to say that it takes longer than usual, and how often. */
+const SAY_MS = 10_000;
 
 const after = `
 Examples:
@@ -71,6 +77,11 @@ export function addStart(program: Command): void {
       'how long a vCPU inside FluxOS may take before it is kicked',
       integer(0, 1_000_000),
     )
+    .addOption(
+      new Option('--bridge <kind>', 'who moves the cores; auto: kFlux where it can be used')
+        .choices(['auto', 'kflux', 'affinity'])
+        .default('auto'),
+    )
     .option('--no-cpuset', 'do not make a cpuset of the managed cores')
     .option('--pm-qos', 'keep all cores out of deep idle states')
     .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
@@ -81,16 +92,19 @@ export function addStart(program: Command): void {
       const config = JSON.stringify(daemonConfig(paths, options));
       const ready = options.foreground ? await foreground(config, options) : await background(paths, config);
       if (ready === undefined) return;
-      const { pool, pid, cpuset } = ready;
-      if (options.json)
-        printJson({ pid, run_dir: paths.dir, arbiter_core: pool!.arbiterCore, cores: pool!.cores, cpuset });
-      else
-        print(
-          `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}\n${cpuset}`,
-        );
+      if (options.json) printJson({ run_dir: paths.dir, ...asJson(ready) });
+      else print(`${asText(ready)}\n${ready.cpuset}`);
     });
   program.addCommand(command);
 }
+
+const asJson = ({ pid, pool, cpuset, bridge, bridge_why }: Ready): object => ({
+  ...{ pid, arbiter_core: pool!.arbiterCore, cores: pool!.cores, cpuset, bridge, bridge_why },
+});
+
+const asText = ({ pid, pool, bridge, bridge_why }: Ready): string =>
+  `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}\n` +
+  `bridge: ${bridge} (${bridge_why})`;
 
 function parseParam(text: string): [string, number] {
   const [name, value] = [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)];
@@ -112,6 +126,7 @@ function daemonConfig(paths: RunPaths, options: StartOptions): object {
     run: paths.dir,
     policy: options.policy,
     params: Object.fromEntries(options.param.map(parseParam)),
+    bridge: options.bridge,
     cpuset: options.cpuset ? 'auto' : 'off',
     pm_qos: options.pmQos === true,
     log_level: options.logLevel,
@@ -130,13 +145,22 @@ function untilReady(child: ChildProcess): Promise<Ready> {
           'Its log is log/daemon.log in the run directory; hyperflux doctor looks at this host.',
         ),
       );
+    const began = performance.now();
     const timer = setTimeout(() => failed(`no word from it in ${START_MS / 1000} s`), START_MS);
+    const said = setInterval(() => {
+      const seconds = Math.round((performance.now() - began) / 1000);
+      process.stderr.write(`the daemon is still starting, after ${seconds} s\n`);
+    }, SAY_MS);
+    const stopWaiting = (): void => {
+      clearTimeout(timer);
+      clearInterval(said);
+    };
     let text = '';
     const pipe = child.stdio[3] as NodeJS.ReadableStream;
     pipe.on('data', (data: Buffer) => {
       text += data.toString();
       if (!text.includes('\n')) return;
-      clearTimeout(timer);
+      stopWaiting();
       const ready = JSON.parse(text) as Ready;
       if (ready.ready) resolve(ready);
       else
@@ -148,9 +172,12 @@ function untilReady(child: ChildProcess): Promise<Ready> {
           ),
         );
     });
-    child.on('error', (error) => failed(error.message));
+    child.on('error', (error) => {
+      stopWaiting();
+      failed(error.message);
+    });
     child.on('exit', (code, signal) => {
-      clearTimeout(timer);
+      stopWaiting();
       // What it said before it ended may still be in the pipe.
       setTimeout(() => failed(signal === null ? `it ended with ${code}` : `it was ended by ${signal}`), 200);
     });
@@ -173,16 +200,20 @@ async function background(paths: RunPaths, config: string): Promise<Ready> {
   return ready;
 }
 
-/** Ends with the daemon and with its exit code. Returns undefined: everything was said. */
+/**
+ * Becomes the daemon: a service manager signals and watches the process that it started. It ends by a signal or a
+ * request. Returns undefined: everything was said.
+ */
 async function foreground(config: string, options: StartOptions): Promise<undefined> {
-  const child = spawn(process.execPath, [main, config], { stdio: ['ignore', 'inherit', 'ignore', 'pipe'] });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
-  const ended = new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
-  const { pid, pool } = await untilReady(child);
-  if (options.json) printJson({ pid, arbiter_core: pool!.arbiterCore, cores: pool!.cores });
-  else
-    print(
-      `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}; Ctrl-C ends it`,
-    );
-  process.exitCode = await ended;
+  // Only here: the addon is loaded with it.
+  const { runDaemon } = await import('../../control/main.ts');
+  let ready: Ready;
+  try {
+    ready = { ready: true, ...(await runDaemon(config)) };
+  } catch (error) {
+    // Something of it may be running already.
+    process.exit(reportError(error, options.json === true));
+  }
+  if (options.json) printJson(asJson(ready));
+  else print(`${asText(ready)}\nCtrl-C ends it`);
 }

@@ -41,7 +41,7 @@ export function renderStatus(status: StatusInfo): string {
       '',
       `warm after ${(arbiter.warm_up_us / 1000).toFixed(0)} ms; deadline thread: ${arbiter.deadline_thread}`,
     ],
-    ['bridge', status.bridge],
+    ['bridge', `${status.bridge} (${status.bridge_why})`],
     ['pool', `cores ${formatCores(pool.cores)}; ${pool.cpuset}`],
     ['policy', `${policy.name} (${params})`],
     ['VMs', `${vms.all}, managed ${vms.managed}`],

@@ -1,15 +1,17 @@
 /**
- * The affinity bridge: cores are moved by sched_setaffinity and futex hand-off, with
- * no kernel module. The protocol is native (the Rust crate `handoff`, shared with
- * Fluxion); this only gives it the face that the loop knows.
+ * The bridges that move real cores: by affinity, with no kernel module, or by kFlux.
+ * The protocol is native (the Rust crate `handoff`, shared with Fluxion); this only
+ * gives it the face that the loop knows, which is the same for both.
  */
-import type { AffinityBridge, Arena } from '../../native/index.ts';
+import type { Arena, NativeBridge } from '../../native/index.ts';
 import type { Bridge } from './bridge.ts';
 
-export interface AffinityFace extends Bridge {
+export interface NativeFace extends Bridge {
   /** The native bridge's number, for wrapping it in another thread. */
   readonly id: number;
-  /** Starts the thread that keeps the forced-park deadline; true: at real-time priority. */
+  /** From now on by kFlux; see NativeBridge. The loop's functions stay the same objects. */
+  useKflux(): void;
+  /** Starts the thread that keeps the forced-park deadline; true: at real-time priority. kFlux needs none. */
   startDeadlines(): boolean;
 }
 
@@ -18,9 +20,12 @@ export interface AffinityFace extends Bridge {
  * the loop calls them with nothing between. The arena is where park generations go;
  * without one (tests, shadows) parks are kicked instead of asked.
  */
-export function affinityBridge(native: AffinityBridge, arena: Arena | null): AffinityFace {
+export function nativeBridge(native: NativeBridge, arena: Arena | null): NativeFace {
   return {
-    kind: 'affinity',
+    // The bridge can be switched, by another thread too.
+    get kind() {
+      return native.kind;
+    },
     id: native.id,
     batch: native.batch,
     capacity: native.capacity,
@@ -31,6 +36,7 @@ export function affinityBridge(native: AffinityBridge, arena: Arena | null): Aff
     release: () => native.release(),
     setPage: (slot, mapped) => native.setPage(slot, mapped ? arena : null),
     reap: (slot) => native.reap(slot),
+    useKflux: () => native.useKflux(),
     startDeadlines: () => native.startDeadlines(),
   };
 }
