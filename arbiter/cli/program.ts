@@ -5,6 +5,8 @@ import { addBench } from './commands/bench.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addExplain } from './commands/explain.ts';
+import { addKmod } from './commands/kmod.ts';
+import { addLab } from './commands/lab.ts';
 import { addPs } from './commands/ps.ts';
 import { addRun } from './commands/run.ts';
 import { addStart } from './commands/start.ts';
@@ -35,7 +37,19 @@ export function makeProgram(): Command {
     // Commander's errors are reported by main.ts, in one form with all others.
     .exitOverride()
     .configureOutput({ writeErr: () => {} });
-  for (const add of [addStart, addRun, addPs, addStop, addStatus, addExplain, addDoctor, addDemo, addBench])
+  for (const add of [
+    addStart,
+    addRun,
+    addPs,
+    addStop,
+    addStatus,
+    addExplain,
+    addDoctor,
+    addDemo,
+    addBench,
+    addKmod,
+    addLab,
+  ])
     add(program);
   return program;
 }

@@ -84,16 +84,6 @@ export function checkKvm(): Check {
   return check('kvm', 'warn', trouble, next);
 }
 
-export function checkModule(): Check {
-  if (existsSync('/dev/kflux')) return check('kflux', 'ok', '/dev/kflux is there');
-  return check(
-    'kflux',
-    'warn',
-    'the kernel module is not loaded: cores move by affinity and futex',
-    'Nothing to do: this version does not need it yet.',
-  );
-}
-
 export function checkCpuset(): Check {
   const v2 = readText('/sys/fs/cgroup/cgroup.controllers')?.split(/\s+/).includes('cpuset') === true;
   const writable = (path: string): boolean => {
@@ -272,13 +262,17 @@ export function checkGuestImage(): Check {
   }
 }
 
+/** What the lab fetches QEMU and its kernels with; it installs nothing. */
 export function checkLab(): Check {
-  const paths = (process.env.PATH ?? '').split(':').map((dir) => `${dir}/qemu-system-x86_64`);
-  if (paths.some((path) => existsSync(path))) return check('qemu', 'ok', 'QEMU is installed');
+  const folders = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
+  const needed = ['apt-get', 'dpkg-deb', 'mke2fs', 'cc', 'make', 'ldd'];
+  const missing = needed.filter((program) => !folders.some((dir) => existsSync(`${dir}/${program}`)));
+  if (missing.length === 0)
+    return check('qemu', 'ok', 'the lab can fetch its own QEMU and kernels: hyperflux lab -- doctor');
   return check(
     'qemu',
     'warn',
-    'QEMU is not installed',
-    'Only the lab needs it: apt-get install qemu-system-x86',
+    `the lab needs ${missing.join(', ')}`,
+    'Only the lab needs them: apt-get install apt dpkg e2fsprogs gcc libc6-dev make libc-bin',
   );
 }

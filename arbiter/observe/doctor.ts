@@ -12,12 +12,12 @@ import {
   checkLab,
   checkLatency,
   checkMemfd,
-  checkModule,
   checkNode,
   checkRunDirectory,
   checkSmt,
   loadNative,
 } from './checks.ts';
+import { checkKflux, KFLUX_CHECKS } from './kflux.ts';
 
 export interface Diagnosis {
   ways: Check[];
@@ -30,7 +30,7 @@ export async function diagnose(): Promise<Diagnosis> {
   if (native !== undefined) {
     checks.push(checkCores(native), checkMemfd(native), checkRunDirectory(native), checkFifo(native));
   }
-  checks.push(checkKvm(), checkModule(), checkFluxion(), checkGuestImage(), checkHosted());
+  checks.push(checkKvm(), ...checkKflux(), checkFluxion(), checkGuestImage(), checkHosted());
   checks.push(checkCpuset(), checkLatency(), checkSmt(), checkLab());
   return { ways: ways(checks), checks };
 }
@@ -51,7 +51,11 @@ export function ways(checks: readonly Check[]): Check[] {
     way(
       'full',
       'KVM guests, cores moved by the kernel module',
-      missing([...base, 'fluxion', 'image'], ['kvm', 'kflux']),
+      missing(
+        [...base, 'fluxion', 'image'],
+        // Of the module's checks only those that were made: without the module there is no device to look at.
+        ['kvm', 'kflux', ...KFLUX_CHECKS.slice(1).filter((name) => checks.some((c) => c.name === name))],
+      ),
       'warn',
     ),
     way(
@@ -70,6 +74,22 @@ export function ways(checks: readonly Check[]): Check[] {
   ];
 }
 
+export interface Chosen {
+  name: string;
+  why: string;
+}
+
+/** The way that start takes here: the first that lacks nothing. What the better ones lack is why it is not them. */
+export function chosen(all: readonly Check[]): Chosen {
+  const order = all.filter(({ name }) => name !== 'lab');
+  const at = order.findIndex(({ level }) => level === 'ok');
+  if (at < 0) return { name: 'none', why: 'each way lacks something' };
+  const lacks = order
+    .slice(0, at)
+    .map(({ name, text }) => `${name} lacks ${text.split('it lacks: ')[1] ?? '?'}`);
+  return { name: order[at].name, why: lacks.length === 0 ? 'nothing is lacking' : lacks.join('; ') };
+}
+
 /** A host on which no way runs at all is not healthy. */
 export const healthy = ({ ways }: Diagnosis): boolean =>
   ways.some(({ name, level }) => (name === 'unprivileged' || name === 'hosted') && level === 'ok');
@@ -77,5 +97,9 @@ export const healthy = ({ ways }: Diagnosis): boolean =>
 export function renderDiagnosis({ ways, checks }: Diagnosis): string {
   const line = ({ name, level, text, next }: Check): string =>
     `${level.padEnd(5)} ${name.padEnd(13)} ${text}${level === 'ok' || next === '' ? '' : `\n${' '.repeat(20)}${next}`}`;
-  return ['Ways to run here:', ...ways.map(line), '', 'Checks:', ...checks.map(line)].join('\n');
+  const { name, why } = chosen(ways);
+  return [
+    ...['Ways to run here:', ...ways.map(line), `chosen: ${name} (${why})`],
+    ...['', 'Checks:', ...checks.map(line)],
+  ].join('\n');
 }

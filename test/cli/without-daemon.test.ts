@@ -11,7 +11,7 @@ let cli: Cli;
 beforeAll(() => void (cli = new Cli()));
 afterAll(() => cli.end());
 
-const COMMANDS = ['start', 'run', 'ps', 'stop', 'status', 'explain', 'doctor', 'demo', 'bench'];
+const COMMANDS = ['start', 'run', 'ps', 'stop', 'status', 'explain', 'doctor', 'demo', 'bench', 'kmod'];
 
 describe('help', () => {
   test('of the program names every command, shows examples, and the exit codes', async () => {

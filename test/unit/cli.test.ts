@@ -59,7 +59,8 @@ describe('ps', () => {
 
 describe('status', () => {
   const status: StatusInfo = {
-    ...{ version: '0.1.0', abi: '1.0', pid: 5, uptime_s: 60, run_dir: '/run/hyperflux', bridge: 'affinity' },
+    ...{ version: '0.1.0', abi: '1.0', pid: 5, uptime_s: 60, run_dir: '/run/hyperflux' },
+    ...{ bridge: 'affinity', bridge_why: 'kFlux cannot be used: the kernel module kflux is not loaded' },
     policy: { name: 'delay', params: { threshold_us: 10 } },
     pool: { arbiter_core: 0, cores: [1, 2, 3], cpuset: 'none' },
     arbiter: {

@@ -1,25 +1,43 @@
 import { describe, expect, test } from 'vitest';
 import {
   CLASS_LC,
+  CORE_NONE,
+  CORE_OFFLINE,
   HANDLE_IDLE,
   HELD_FORCED,
   HELD_HELD,
   MAX_VCPUS,
   SUMMARY_TIMER,
   TVCPU_BYTES,
+  VCPU_BLOCKED,
   VCPU_BYTES,
+  VCPU_CEDING,
+  VCPU_PARKED,
+  VCPU_RUNNING,
+  VCPU_UNMANAGED,
   VM_DEAD,
+  W_CORE_FLAGS,
   W_CORE_HEIR,
   W_CORE_WORD_HI,
   W_SUMMARY_FLAGS,
   W_SUMMARY_NEXT_TIMER,
   W_SUMMARY_SEQ,
   W_TABLE_EPOCH,
+  W_VCPU_HELD,
   W_VCPU_T_PARKED_HI,
   W_VCPU_T_PARKED_LO,
+  W_VCPU_WORD,
   W_VM_STATE,
 } from '../../arbiter/abi/layout.gen.ts';
-import { coreBase, guestVcpuBase, summaryBase, tableVcpuBase, vmBase } from '../../arbiter/bridge/words.ts';
+import { CMD_OP, CMD_RESULT, CMD_TO, OP_GRANT, R_OFFLINE } from '../../arbiter/bridge/bridge.ts';
+import {
+  coreBase,
+  guestVcpuBase,
+  summaryBase,
+  tableVcpuBase,
+  vcpuWord,
+  vmBase,
+} from '../../arbiter/bridge/words.ts';
 import { N_ACTIVE, N_STALE, VCPU_STRIDE } from '../../arbiter/loop/state.ts';
 import { readRecords } from '../../arbiter/observe/explain.ts';
 import { detachVm } from '../../arbiter/loop/vms.ts';
@@ -194,6 +212,55 @@ describe('loop: which vCPU', () => {
     w.run(1);
     expect(w.stats.view.vmDelay[0]).toBeGreaterThanOrEqual((300 * 1000) / 64);
     expect(w.ownerVcpu(1)).toBe(1);
+  });
+});
+
+describe('loop: between core and sleep', () => {
+  test.each([
+    ['is still running there', VCPU_RUNNING, 0],
+    ['is on its way to sleep', VCPU_CEDING, CORE_NONE],
+    ['is blocked in the host', VCPU_BLOCKED, CORE_NONE],
+    ["is nobody's yet", VCPU_UNMANAGED, CORE_NONE],
+  ])('a vCPU that has lost its core and %s is looked at again', (_what, state, core) => {
+    const w = new World([1]);
+    w.vm(0, { vcpus: 1 });
+    const at = tableVcpuBase(0, 0);
+    w.table[at + W_VCPU_WORD] = vcpuWord(state, core);
+    w.run(10);
+    expect(w.owner(1)).toBe(-1);
+    // Nothing in the guest's page says that it was interrupted.
+    w.table[at + W_VCPU_HELD] = HELD_HELD;
+    w.table[at + W_VCPU_WORD] = vcpuWord(VCPU_PARKED, CORE_NONE);
+    w.run(2);
+    expect(w.owner(1)).toBe(0);
+  });
+
+  test('a core that is offline is left alone, and used again when it is back', () => {
+    const w = new World([1, 2]);
+    w.table[coreBase(1) + W_CORE_FLAGS] = CORE_OFFLINE;
+    w.vm(0, { vcpus: 2 });
+    w.queue(0, 0, 2);
+    w.queue(0, 1, 2);
+    w.run(200);
+    expect([w.owner(1), w.owner(2)]).toEqual([-1, 0]);
+    expect(w.counter('failed')).toBe(0);
+    w.table[coreBase(1) + W_CORE_FLAGS] = 0;
+    w.running(0, w.ownerVcpu(2));
+    w.run(200);
+    expect([w.owner(1), w.owner(2)]).toEqual([0, 0]);
+  });
+
+  test('a command that comes too late for a core does not cost its VM anything', () => {
+    const w = new World([1]);
+    w.vm(0, { vcpus: 1 });
+    w.bridge.batch[CMD_OP] = OP_GRANT;
+    w.bridge.batch[CMD_TO] = w.handle(0, 0);
+    w.bridge.batch[CMD_RESULT] = R_OFFLINE;
+    w.turn.settle(1);
+    expect(w.counter('offline')).toBe(1);
+    w.queue(0, 0, 1);
+    w.run(10);
+    expect(w.owner(1)).toBe(0);
   });
 });
 

@@ -186,12 +186,22 @@ describe('cpuset', () => {
   test('cgroup v2: a partition', () => {
     writeFileSync(join(root, 'cgroup.controllers'), 'cpuset cpu memory\n');
     writeFileSync(join(root, 'cgroup.subtree_control'), 'cpu\n');
-    const cpuset = makeCpuset([2], root);
+    const cpuset = makeCpuset([2], root, '/');
     expect(cpuset.isolation).toBe('partition');
     expect(readFileSync(join(root, 'cgroup.subtree_control'), 'utf8')).toBe('+cpuset');
     expect(readFileSync(join(root, group, 'cpuset.cpus'), 'utf8')).toBe('2');
     cpuset.undo();
     expect(readFileSync(join(root, group, 'cpuset.cpus.partition'), 'utf8')).toBe('member');
+  });
+
+  test('cgroup v2: from within a group of systemd there is no partition, and the cores stay usable', () => {
+    writeFileSync(join(root, 'cgroup.controllers'), 'cpuset cpu memory\n');
+    writeFileSync(join(root, 'cgroup.subtree_control'), 'cpu\n');
+    expect(makeCpuset([2], root, '/system.slice/hyperflux.service')).toMatchObject({
+      isolation: 'none',
+      text: expect.stringContaining('hyperflux.service') as string,
+    });
+    expect(existsSync(join(root, group))).toBe(false);
   });
 
   test('what a dead daemon left is cleared away, what a living one has is not', () => {
@@ -207,7 +217,7 @@ describe('cpuset', () => {
   test('a kernel that refuses is reported, not an error', () => {
     writeFileSync(join(root, 'cgroup.controllers'), 'cpuset\n');
     // No subtree_control to read.
-    expect(makeCpuset([2], root)).toMatchObject({
+    expect(makeCpuset([2], root, '/')).toMatchObject({
       isolation: 'none',
       text: expect.stringContaining('ENOENT') as string,
     });

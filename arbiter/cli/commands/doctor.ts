@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { diagnose, healthy, renderDiagnosis } from '../../observe/doctor.ts';
+import { chosen, diagnose, healthy, renderDiagnosis } from '../../observe/doctor.ts';
 import { subcommand } from '../common.ts';
 import { EXIT_FAILED, print, printJson } from '../output.ts';
 
@@ -15,7 +15,8 @@ export function addDoctor(program: Command): void {
     .addHelpText('after', after)
     .action(async (options: { json?: boolean }) => {
       const diagnosis = await diagnose();
-      if (options.json) printJson({ schema: 1, ok: healthy(diagnosis), ...diagnosis });
+      if (options.json)
+        printJson({ schema: 1, ok: healthy(diagnosis), chosen: chosen(diagnosis.ways), ...diagnosis });
       else print(renderDiagnosis(diagnosis));
       if (!healthy(diagnosis)) process.exitCode = EXIT_FAILED;
     });
