@@ -11,8 +11,6 @@ import { availableParallelism } from 'node:os';
 import { W_SUMMARY_INTEGRITY_ERRORS, HOT_BYTES } from '../../arbiter/abi/layout.gen.ts';
 import { summaryOffset } from '../../arbiter/abi/words.ts';
 import {
-  FLAG_ASK_ONLY,
-  FLAG_KICK_NOW,
   futexWakeFloor,
   getAffinity,
   holdCpuDmaLatency,
@@ -20,6 +18,7 @@ import {
   pinProcess,
   pinThread,
 } from '../../native/index.ts';
+import { kfluxUsable } from '../../arbiter/kmod/usable.ts';
 import { describeEnv } from '../lib/env.ts';
 import { makeProgress } from '../lib/progress.ts';
 import { rotate, type Block } from '../lib/rotate.ts';
@@ -36,7 +35,7 @@ import {
 } from '../lib/schema.ts';
 import { Samples } from '../lib/stats.ts';
 import { renderReport } from '../lib/table.ts';
-import { moveRow, STAMPS, yieldRow } from './managed.ts';
+import { bridgeGoals, countRows, managedRows, type ManagedRows } from './bridges.ts';
 import { Rig, type RigVm } from '../lib/rig.ts';
 import type { Measured } from './row.ts';
 import { stranded } from './strand.ts';
@@ -53,9 +52,6 @@ export interface Options {
 }
 
 const BLOCK = 50;
-const ASKED = 'asked: MOVE, the guest leaves by itself';
-const KICKED = 'kicked: MOVE, parked host-side';
-const YIELD = 'yield: the heir gets the core';
 const FLOOR = 'floor: idle grant (futex wake of a sleeper)';
 const FLOOR_AWAKE = 'floor: idle grant, cpu_dma_latency 0';
 const STRAND = 'lock stranded by a park';
@@ -121,15 +117,15 @@ export async function bench(options: Options = {}): Promise<number> {
 
   progress.stage('starting VMs');
   const rig = new Rig(driver, [core]);
+  const usable = kfluxUsable();
+  const kfluxRig = usable.usable ? new Rig(driver, [core], { bridge: 'kflux' }) : null;
+  const managed: ManagedRows[] = [];
   const undo: Undoable[] = [];
   try {
-    const pair = async (name: string, cmdline: string): Promise<[RigVm, RigVm]> => [
-      await rig.start({ name: `${name}-a`, cmdline }),
-      await rig.start({ name: `${name}-b`, cmdline }),
-    ];
-    const polls = await pair('poll', 'probe mode=poll');
-    const spins = await pair('spin', 'probe mode=spin');
-    const yields = await pair('yield', 'probe mode=yield work_ns=100000');
+    const affinity = await managedRows(rig, core, '', capacity);
+    const kflux = kfluxRig === null ? null : await managedRows(kfluxRig, core, 'kFlux ', capacity);
+    const bridges = [affinity, ...(kflux === null ? [] : [kflux])];
+    managed.push(...bridges);
     const free = { cpus: String(core) };
     const unmanaged = (name: string, cmdline: string): Promise<RigVm> =>
       rig.start({ name, cmdline, unmanaged: free, idleSpinNs: 1000 });
@@ -151,9 +147,7 @@ export async function bench(options: Options = {}): Promise<number> {
     await new Promise((done) => setTimeout(done, 500));
     freeze([donor, server, ...swapped, ...frozen, ...inSets]);
 
-    const asked = moveRow(rig, core, ASKED, polls, STAMPS, FLAG_ASK_ONLY, capacity);
-    const kicked = moveRow(rig, core, KICKED, spins, STAMPS, FLAG_KICK_NOW, capacity);
-    const yielded = yieldRow(rig, core, YIELD, yields, capacity);
+    const { asked, kicked } = affinity;
     const freezer = freezerRow(rig, frozen, capacity);
     const cpuset = cpusetRow(rig, driver, core, inSets, capacity);
     undo.push(freezer, cpuset);
@@ -166,7 +160,7 @@ export async function bench(options: Options = {}): Promise<number> {
     ];
     const floor = floorRow(core, FLOOR, capacity, false);
     const awake = floorRow(core, FLOOR_AWAKE, capacity, true);
-    const all = [floor, awake, asked, kicked, yielded, ...rivals];
+    const all = [floor, awake, ...bridges.flatMap((rows) => rows.all), ...rivals];
 
     progress.stage(`${all.length} rows, ${capacity} moves each, in turns`);
     const blocks: Block[] = all
@@ -174,8 +168,10 @@ export async function bench(options: Options = {}): Promise<number> {
       .map((measured) => ({ name: measured.name, run: () => measured.block(BLOCK) }));
     await rotate(blocks, { rounds, progress: (done, total, name) => progress.step(done, total, name) });
 
-    const managedVms = [...polls, ...spins, ...yields, donor, ...swapped, ...frozen, ...inSets];
-    const errors = managedVms.reduce((sum, vm) => sum + integrity(rig, vm), 0);
+    const plainVms = [donor, ...swapped, ...frozen, ...inSets];
+    const errors =
+      integrity(rig, [...affinity.vms, ...plainVms]) +
+      (kfluxRig === null || kflux === null ? 0 : integrity(kfluxRig, kflux.vms));
     progress.stage('how long a park strands a lock');
     const strand = await stranded(driver, core, options.quick ? 100 : 1000, progress);
     progress.end();
@@ -186,11 +182,13 @@ export async function bench(options: Options = {}): Promise<number> {
         ? row(measured.name, 'us', measured.samples.summary(), base)
         : notMeasured(measured.name, 'us', measured.missing),
     );
-    for (const measured of [asked, kicked]) {
+    for (const measured of bridges.flatMap((of) => [of.asked, of.kicked])) {
       for (const [stage, samples] of measured.stages ?? []) {
         rows.push(row(`${measured.name.split(':')[0]}, decision to ${stage}`, 'us', samples.summary(), base));
       }
     }
+    rows.push(...bridges.flatMap((of) => [...countRows(of.asked), ...countRows(of.kicked)]));
+    if (kflux === null) rows.push(notMeasured('kFlux: asked, kicked and yielded moves', 'us', usable.why));
     const strandRow = row(STRAND, 'us', strand.samples.summary(), base);
     rows.push({
       ...strandRow,
@@ -205,9 +203,12 @@ export async function bench(options: Options = {}): Promise<number> {
     const report: Report = {
       schema: 1,
       bench: 'realloc',
-      env: { ...describeEnv('unprivileged'), moves_per_row: capacity },
+      env: { ...describeEnv(kflux === null ? 'unprivileged' : 'full'), moves_per_row: capacity },
       rows,
-      goals: goals(asked, kicked, rivals, strand.samples, errors),
+      goals: [
+        ...goals(asked, kicked, rivals, strand.samples, errors),
+        ...(kflux === null ? [] : bridgeGoals(kflux, affinity, comparable(cores.length))),
+      ],
     };
     if (options.out) writeReport(options.out, report);
     process.stdout.write(options.json ? formatReport(report) : renderReport(report));
@@ -215,12 +216,23 @@ export async function bench(options: Options = {}): Promise<number> {
   } finally {
     progress.end();
     for (const of of undo) of.undo();
+    for (const rows of managed) for (const measured of rows.all) measured.close?.();
+    await kfluxRig?.close();
     await rig.close();
   }
 }
 
-function integrity(rig: Rig, vm: RigVm): number {
-  return rig.pages[(vm.slot * HOT_BYTES + summaryOffset(vm.slot)) / 4 + W_SUMMARY_INTEGRITY_ERRORS];
+/** Errors that the guests themselves have found. */
+function integrity(rig: Rig, vms: readonly RigVm[]): number {
+  const errors = (vm: RigVm): number =>
+    rig.pages[(vm.slot * HOT_BYTES + summaryOffset(vm.slot)) / 4 + W_SUMMARY_INTEGRITY_ERRORS];
+  return vms.reduce((sum, vm) => sum + errors(vm), 0);
+}
+
+/** Whether the bridges' times may be compared here, or why not. */
+function comparable(cores: number): string | true {
+  if (cores === 2) return true;
+  return 'compared where driver and guests have exactly two cores to themselves: hyperflux lab --cpus 2';
 }
 
 if (import.meta.main) {

@@ -16,7 +16,8 @@ import {
   W_VCPU_WORD,
 } from '../../arbiter/abi/layout.gen.ts';
 import { coreOwner, vcpuState } from '../../arbiter/abi/words.ts';
-import { OP_GRANT, OP_MOVE, OP_PARK, waitWordChange } from '../../native/index.ts';
+import { gettid, OP_GRANT, OP_MOVE, OP_PARK, waitWordChange } from '../../native/index.ts';
+import { Counters, KINDS } from '../lib/counters.ts';
 import { Samples } from '../lib/stats.ts';
 import type { Rig, RigVm } from '../lib/rig.ts';
 import { restUs, RowError, type Measured } from './row.ts';
@@ -90,6 +91,12 @@ export function moveRow(
 ): Measured {
   const samples = new Samples(capacity);
   const stages = new Map(STAGES.map((stage) => [stage as string, new Samples(capacity)]));
+  const counters = new Counters(
+    gettid(),
+    pair.map((vm) => rig.tid(vm)),
+    core,
+  );
+  const counts = new Map(KINDS.map((kind) => [kind as string, new Samples(capacity)]));
   let count = 0;
 
   function stage(from: RigVm, to: RigVm, decided: number, first: number): void {
@@ -106,8 +113,11 @@ export function moveRow(
     name,
     samples,
     stages,
+    counts: counters.missing === undefined ? counts : undefined,
+    close: () => counters.close(),
     block(moves) {
       begin(rig, core, pair[0], sign);
+      counters.begin();
       for (let i = 0; i < moves; i++) {
         const from = pair[i % 2];
         const to = pair[(i + 1) % 2];
@@ -124,6 +134,8 @@ export function moveRow(
         rig.bridge.poll();
         stage(from, to, decided, first);
       }
+      const tally = counters.end();
+      for (const kind of KINDS) counts.get(kind)!.push(tally[kind] / moves);
       end(rig, core, pair);
     },
   };
