@@ -2,14 +2,14 @@
 // What `npm test` runs, in this order. To add a suite, add an entry:
 //   name     short; selects the suite with --only
 //   when     the suite exists only where this path (or one of these) does
-//   counts   how its tests are counted: 'vitest' (JSON report) or 'cargo' (its result lines)
+//   counts   how its tests are counted: 'vitest' (JSON report), 'cargo' (its result lines) or 'tap' (ok, not ok)
 //   cwd, command, env
 //   minutes  a suite that takes longer hangs: it is killed and counts as failed
 import { join } from 'node:path';
 import { buildState, pinnedNode, root } from './lib/paths.mjs';
 
 /**
- * @typedef {{ name: string, when: string | string[], counts: 'vitest' | 'cargo', cwd?: string,
+ * @typedef {{ name: string, when: string | string[], counts: 'vitest' | 'cargo' | 'tap', cwd?: string,
  *   command: string[], env?: Record<string, string>, minutes?: number }} Suite
  */
 
@@ -72,5 +72,13 @@ export const suites = [
     counts: 'cargo',
     cwd: 'guest-libos/hosted',
     command: [...cargoTest, '--release'],
+  },
+  {
+    // The kernel module, on a stock Debian kernel in QEMU: its cases, a minute of stress, its trace.
+    name: 'kflux',
+    when: 'kmod/Makefile',
+    counts: 'tap',
+    command: [pinnedNode, join(root, 'test/lab-suite/kflux.ts')],
+    minutes: 30,
   },
 ];

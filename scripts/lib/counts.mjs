@@ -35,6 +35,19 @@ export function countCargo(output) {
   return total;
 }
 
+/** Counts the lines of a TAP stream.
+ * @param {string} output
+ * @returns {Counts} */
+export function countTap(output) {
+  const total = noCounts();
+  for (const [, result, rest] of output.replace(colour, '').matchAll(/^(ok|not ok)\b(.*)$/gm)) {
+    if (result === 'not ok') total.failed++;
+    else if (/# SKIP\b/.test(rest)) total.skipped++;
+    else total.passed++;
+  }
+  return total;
+}
+
 /** @param {string} json the text that vitest's JSON reporter wrote
  * @returns {Counts} */
 export function countVitest(json) {

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { countCargo, countVitest, noCounts, withCrash } from './counts.mjs';
+import { countCargo, countTap, countVitest, noCounts, withCrash } from './counts.mjs';
 import { toolEnv } from './env.mjs';
 import { buildState, root } from './paths.mjs';
 import { vitestReport } from '../suites.mjs';
@@ -26,6 +26,7 @@ export async function runSuite(suite, extra) {
  * @param {string} output */
 function countTests(suite, output) {
   if (suite.counts === 'cargo') return countCargo(output);
+  if (suite.counts === 'tap') return countTap(output);
   try {
     return countVitest(readFileSync(vitestReport, 'utf8'));
   } catch {
@@ -43,7 +44,7 @@ function spawnSuite({ command, cwd = '.', env = {}, counts, minutes = defaultMin
     cwd: join(root, cwd),
     env: { ...toolEnv(), ...colours, ...env },
     // Only what is counted from its output goes through a pipe; vitest keeps the terminal.
-    stdio: ['ignore', counts === 'cargo' ? 'pipe' : 'inherit', 'inherit'],
+    stdio: ['ignore', counts === 'vitest' ? 'inherit' : 'pipe', 'inherit'],
     // A process group of its own, so that a suite that hangs is killed with all that it started.
     detached: true,
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { countCargo, countVitest, totalLine, withCrash } from '../lib/counts.mjs';
+import { countCargo, countTap, countVitest, totalLine, withCrash } from '../lib/counts.mjs';
 
 describe('countCargo', () => {
   test('adds up the lines of all test programs, coloured or not', () => {
@@ -19,6 +19,19 @@ describe('countCargo', () => {
       skipped: 0,
     });
   });
+});
+
+test('countTap counts ok, not ok and what was skipped, and no plan, note or prose', () => {
+  const output = [
+    '1..3',
+    'ok 1 - a',
+    'not ok 2 - b',
+    '#   ok 9 - c',
+    'ok 3 - d # SKIP no KVM',
+    'okay',
+    ' ok',
+  ].join('\n');
+  expect(countTap(output)).toEqual({ passed: 1, failed: 1, skipped: 1 });
 });
 
 test('countVitest counts pending and todo as skipped', () => {

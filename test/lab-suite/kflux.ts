@@ -1,0 +1,81 @@
+/** kFlux's test suite in the lab: the cases, the kernel's log, and the trace of the stress against the rules. */
+import { spawn } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { join } from 'node:path';
+import { argv } from 'node:process';
+import { createInterface } from 'node:readline';
+import type { SuiteOptions } from './options.ts';
+import { labCommand, parseOptions, usage, UsageError } from './options.ts';
+import { TapReader } from './tap.ts';
+import { describe, TraceChecker } from './trace/check.ts';
+
+const root = join(import.meta.dirname, '../..');
+/** Exit code of the lab: the command was fine, the kernel was not. */
+const KERNEL_COMPLAINED = 120;
+
+interface Ending {
+  code: number;
+  tap: TapReader;
+  checker: TraceChecker;
+  traced: boolean;
+}
+
+/** The cases' reports come by the standard output, the trace by the standard error, with what the lab says. */
+async function runInLab(options: SuiteOptions): Promise<Ending> {
+  const tap = new TapReader();
+  const checker = new TraceChecker();
+  let traced = false;
+  const keep = options.keepTrace === undefined ? undefined : createWriteStream(options.keepTrace);
+  const child = spawn(join(root, 'hyperflux'), labCommand(options), {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const stop = (signal: NodeJS.Signals): void => void child.kill(signal);
+  process.on('SIGINT', stop).on('SIGTERM', stop);
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    tap.line(line);
+    console.log(line);
+  });
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    if (!checker.line(line)) return console.error(line);
+    traced = true;
+    keep?.write(`${line}\n`);
+  });
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (status) => resolve(status ?? 1));
+  });
+  process.off('SIGINT', stop).off('SIGTERM', stop);
+  await new Promise<void>((resolve) => (keep === undefined ? resolve() : keep.end(resolve)));
+  return { code, tap, checker, traced };
+}
+
+async function main(options: SuiteOptions): Promise<number> {
+  const { code, tap, checker, traced } = await runInLab(options);
+  const report = (good: boolean, name: string, why: readonly string[] = []): void => {
+    const line = `${good ? 'ok' : 'not ok'} - ${name}`;
+    tap.line(line);
+    console.log([line, ...why.map((text) => `#   ${text}`)].join('\n'));
+  };
+  const { missing } = tap;
+  report(missing === undefined, 'suite: every planned case has reported', missing ? [missing] : []);
+  report(code !== KERNEL_COMPLAINED, 'suite: the kernel had nothing to complain about');
+  // A filter may leave the stress out.
+  if (traced || options.filter === undefined) {
+    const verdict = checker.end();
+    report(verdict.violations.length === 0, 'trace: every rule of the protocol was kept', describe(verdict));
+  }
+  const { passed, failed, skipped } = tap.tally;
+  if (code !== 0 && code !== KERNEL_COMPLAINED && failed === 0)
+    report(false, `suite: the lab ended with exit code ${code}`);
+  console.log(`\nkflux suite: ${passed} passed, ${tap.tally.failed} failed, ${skipped} skipped`);
+  return tap.tally.failed > 0 || passed === 0 ? 1 : 0;
+}
+
+try {
+  process.exitCode = await main(parseOptions(argv.slice(2)));
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  console.error(`${error.message}\n${usage}`);
+  process.exitCode = 2;
+}
