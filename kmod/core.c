@@ -76,6 +76,9 @@ int kf_may_claim(struct kf_vcpu *v)
 {
 	switch (kf_state(READ_ONCE(v->own.word))) {
 	case FLUX_VCPU_PARKED:
+		/* It is another core's owner until kf_pass_on() is through, see take(). */
+		if (READ_ONCE(v->leaving))
+			return -EBUSY;
 		return READ_ONCE(v->gone) ? -ESRCH : 0;
 	case FLUX_VCPU_DEAD:
 		return -ESRCH;

@@ -98,6 +98,7 @@ struct kf_vcpu {
 	/* vcpu->lock; `core` also by that core's lock, see above. */
 	struct kf_core *core; /* that it owns or is the successor on */
 	bool asleep; /* in kf_sleep(): its context is whole */
+	bool leaving; /* its core is just going on without it: not to be claimed yet */
 	bool news; /* granted or unmanaged since its thread was last told */
 	bool gone; /* its thread exits, or has become another program */
 	u8 off; /* FLUX_HOST_*: why the thread is off the CPU, whatever it does */
@@ -108,6 +109,7 @@ struct kf_vcpu {
 	/* Its own thread's, or constant since REGISTER. */
 	bool registered;
 	bool entered; /* the guest has run since the vCPU got its core */
+	bool began; /* the guest has run at all: there is a context to leave behind */
 	bool mid_guest; /* KVM holds the whole context of an interrupted guest */
 	struct task_struct *task; /* referenced until the VM is freed */
 	cpumask_var_t home;

@@ -98,8 +98,11 @@ static bool may_enter(struct kf_vcpu *v, u32 word)
 		kf_place_here(v, kf_core_in(word));
 		return true;
 	case FLUX_VCPU_CEDING:
-		/* The guest sees the request itself when it leaves the critical section. */
-		return kf_has_core(word) && v->mid_guest && !is_forced(v) && is_critical(v);
+		/*
+		 * The guest sees the request itself when it leaves the critical section; without a
+		 * core it is that of an arbiter that adopts the VM.
+		 */
+		return v->mid_guest && !is_forced(v) && is_critical(v);
 	default:
 		return false;
 	}
@@ -120,8 +123,21 @@ static int enter_guest(struct kf_vcpu *v, struct flux_kf_turn *turn)
 	turn->guest_tsc += seen - entered;
 	turn->seen_tsc = seen;
 	v->entered = true;
+	v->began = true;
 	v->mid_guest = result == -EINTR;
 	return result;
+}
+
+/*
+ * Whether a vCPU that has to go leaves nothing of its guest behind that has not been marked: it
+ * has not run since it got this core. But what user space has resumed in application code is
+ * entered once more, to be marked as held like any other; FluxOS's own code waits for its vCPU.
+ */
+static bool leaves_nothing(struct kf_vcpu *v, u32 word)
+{
+	if (v->entered)
+		return false;
+	return !v->began || !kf_has_core(word) || is_critical(v);
 }
 
 static void tell_core(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 reason)
@@ -153,7 +169,7 @@ int kf_run(struct kf_vcpu *v, struct flux_kf_turn *turn)
 		if (kf_tell(v, turn, &word))
 			return 0;
 		enters = may_enter(v, word);
-		if (!enters && (v->mid_guest || !v->entered)) {
+		if (!enters && (v->mid_guest || leaves_nothing(v, word))) {
 			result = give_up(v, turn, word);
 			if (result == -ERESTARTSYS)
 				break;

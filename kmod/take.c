@@ -27,9 +27,10 @@ bool kf_owner_blocked(struct kf_core *c)
 static struct kf_vcpu *take(struct kf_core *c, u32 how, struct kf_vcpu **left)
 	__must_hold(&c->lock)
 {
-	struct kf_vcpu *v = c->owner;
+	struct kf_vcpu *v = c->owner, *next;
 
 	raw_spin_lock(&v->lock);
+	v->leaving = true;
 	kf_end_tenure(v, how, rdtsc());
 	/* Granted and not even awake yet: its context is whole, it is PARKED again. */
 	kf_set_word(v, v->asleep ? FLUX_VCPU_PARKED : FLUX_VCPU_BLOCKED, NULL);
@@ -45,7 +46,12 @@ static struct kf_vcpu *take(struct kf_core *c, u32 how, struct kf_vcpu **left)
 		kf_count(c, taken);
 	kf_vm_get(v->vm);
 	*left = v;
-	return kf_pass_on(c, v, how);
+	next = kf_pass_on(c, v, how);
+	/* From here on it may own another core. */
+	raw_spin_lock(&v->lock);
+	v->leaving = false;
+	raw_spin_unlock(&v->lock);
+	return next;
 }
 
 /* Sends a thread that has lost its core away from it. Drops take()'s reference. */
