@@ -54,8 +54,10 @@ void kf_deadline_begin(struct kf_core *c, const struct flux_kf_command *cmd, boo
 	 * long, eight times, to leave by itself. Each kick may meet another critical section, so
 	 * there are a dozen at least: see patience() for the limit.
 	 */
-	c->patience_us = min(cmd->kick_after_us, c->deadline_us) * 4 ?: c->deadline_us / 64;
-	c->patience_us = patience(c, c->patience_us);
+	if (cmd->kick_after_us)
+		c->patience_us = patience(c, min(cmd->kick_after_us, c->deadline_us) * 4);
+	else
+		c->patience_us = patience(c, c->deadline_us / 64);
 	c->force_at = ktime_add_us(now, c->deadline_us);
 	c->take_at = KTIME_MAX;
 	if (never)

@@ -98,6 +98,7 @@ struct kf_vcpu {
 	/* vcpu->lock; `core` also by that core's lock, see above. */
 	struct kf_core *core; /* that it owns or is the successor on */
 	bool asleep; /* in kf_sleep(): its context is whole */
+	u8 recall_looks; /* looks at the heartbeat since MANAGE that it has not parked for */
 	bool leaving; /* its core is just going on without it: not to be claimed yet */
 	bool news; /* granted or unmanaged since its thread was last told */
 	bool gone; /* its thread exits, or has become another program */
@@ -252,6 +253,7 @@ struct kf_vcpu *kf_vcpu_find(struct kf_domain *domain, u32 handle);
 bool kf_vcpu_exists(struct kf_domain *domain, u32 handle);
 
 /* manage.c */
+void kf_recall_look(struct kf_vcpu *v);
 int kf_vm_manage(struct kf_vm *vm);
 int kf_vm_unmanage(struct kf_vm *vm);
 

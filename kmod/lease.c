@@ -143,6 +143,19 @@ int kf_lease_release(struct kf_file *file)
 	return result;
 }
 
+static void recall_all(struct kf_domain *domain)
+{
+	u32 slot, i;
+
+	for (slot = 0; slot < FLUX_MAX_VMS; slot++) {
+		struct kf_vm *vm = rcu_dereference_protected(domain->vm[slot],
+							     lockdep_is_held(&domain->mutex));
+
+		for (i = 0; vm && i < vm->count; i++)
+			kf_recall_look(&vm->vcpu[i]);
+	}
+}
+
 /*
  * Looks are counted, and not the time: a machine that stood still as a whole lets one look
  * pass, and then the arbiter has the other three to show that it is alive.
@@ -160,6 +173,7 @@ void kf_lease_watch(struct work_struct *work)
 			domain->still++;
 		domain->heartbeat = heartbeat;
 		if (domain->still < KF_LOOKS) {
+			recall_all(domain);
 			watch_later(domain);
 		} else {
 			pr_info_ratelimited("domain %u: the heartbeat of its arbiter stood still for %u ms, its lease is over\n",

@@ -2,6 +2,30 @@
 /* MANAGE and UNMANAGE: a VMM gives its VM into the hands of an arbiter, and takes it back. */
 #include "kf.h"
 
+#define KF_RECALL_LOOKS 2
+
+/*
+ * Forces a vCPU that has been recalled and stays in FluxOS's own code: it holds no core, so there
+ * is no deadline of a core's to do it. At the second look, half a lease after the recall.
+ */
+void kf_recall_look(struct kf_vcpu *v)
+{
+	unsigned long flags;
+	bool force;
+
+	raw_spin_lock_irqsave(&v->lock, flags);
+	force = kf_state(v->own.word) == FLUX_VCPU_CEDING && !v->core && !v->asleep && v->task &&
+		++v->recall_looks >= KF_RECALL_LOOKS;
+	if (force) {
+		/* Names the request, so it dies with it. */
+		kf_show(v, force, v->own.park_req);
+		v->recall_looks = 0;
+	}
+	raw_spin_unlock_irqrestore(&v->lock, flags);
+	if (force)
+		kf_kick(v);
+}
+
 /* MANAGE: an arbiter adopts the VM; its unmanaged vCPUs are to park. */
 int kf_vm_manage(struct kf_vm *vm)
 {
@@ -23,6 +47,7 @@ int kf_vm_manage(struct kf_vm *vm)
 		if (recalled) {
 			kf_show(v, park_req, v->own.park_req + 1 ?: 1);
 			v->news = false;
+			v->recall_looks = 0;
 			kf_set_word(v, FLUX_VCPU_CEDING, NULL);
 			kf_event_vcpu(v, FLUX_KF_EV_MANAGED);
 		}

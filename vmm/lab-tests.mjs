@@ -62,9 +62,14 @@ function build(cwd) {
   if (built !== names.length) fail(`cargo has built ${built} of them`);
 }
 
+/** What an earlier run has left, and this one will: nobody else's image is to have them. */
+function sweep() {
+  for (const name of readdirSync(examples).filter((name) => name.startsWith('labtest_')))
+    rmSync(join(examples, name));
+}
+
 mkdirSync(examples, { recursive: true });
-for (const name of readdirSync(examples).filter((name) => name.startsWith('labtest_')))
-  rmSync(join(examples, name));
+sweep();
 for (const cwd of new Set(known.values())) build(cwd);
 const fluxion = join(vmm, debug ? 'target/debug/fluxion' : 'target/release/fluxion');
 if (!existsSync(fluxion)) fail(`${fluxion} is not there: build it (npm run setup)`);
@@ -85,4 +90,5 @@ const script =
 console.error(`runs ${chosen.join(', ')} in the lab, over ${bridges.join(' and ')} ...`);
 const lab = ['lab', '--timeout', '1800', '--exec', '--', 'sh', '-c', script];
 const ran = spawnSync(join(vmm, '..', 'hyperflux'), lab, { stdio: 'inherit' });
+sweep();
 process.exit(ran.status ?? 1);

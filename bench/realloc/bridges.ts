@@ -78,7 +78,7 @@ export function bridgeGoals(kflux: ManagedRows, affinity: ManagedRows, comparabl
       `kFlux kicked, ${name} a move: fewer than affinity`,
       (theirs ?? 0) - 0.01,
       ours,
-      theirs === undefined ? 'cannot be counted here' : `affinity: ${theirs}`,
+      theirs === undefined ? 'cannot be counted here' : `affinity: ${theirs.toFixed(2)}`,
     );
   const time = (name: string, factor: number, row: 'asked' | 'kicked'): Goal =>
     goal(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel counts for whoever asks (perf_event_open): how often a tracepoint was hit, by a thread or on
-// a core. Counting only, nothing is sampled, so that a benchmark can tell what a move is made of.
+// What the kernel counts for whoever asks (perf_event_open): how often a tracepoint was hit, by a thread or
+// on a core. Counting only, nothing is sampled, so that a benchmark can tell what a move is made of.
 #include <errno.h>
 #include <limits.h>
 #include <linux/perf_event.h>

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { OFF_GUEST_VCPU_DONE_LO, VCPUS_OFFSET } from '../../arbiter/abi/layout.gen.ts';
 import { ControlClient } from '../../arbiter/control/client.ts';
-import { runPaths } from '../../arbiter/control/paths.ts';
+import { runPaths, vmNames } from '../../arbiter/control/paths.ts';
 import type { ControlOp, StatusInfo, VmInfo } from '../../arbiter/control/protocol.ts';
 import { VmClient } from '../faults/vm-client.ts';
 
@@ -83,7 +83,7 @@ export class TestDaemon {
       if (await holds()) return;
       await sleep(20);
     }
-    throw new Error(`it did not happen: ${what}\n${JSON.stringify(await this.vms())}\n${this.logs()}`);
+    throw new Error(`it did not happen: ${what}\n${await this.state()}\n${this.logs()}`);
   }
 
   /** A VM that does nothing but work, and is managed when this ends. */
@@ -117,6 +117,24 @@ export class TestDaemon {
       (await this.ask<{ counters: Record<string, number> }>('stats')).counters.moves;
     const before = await count();
     await this.until('cores move', async () => (await count()) > before + 3);
+  }
+
+  /** Who is where, for the message of a test that waited in vain. */
+  private async state(): Promise<string> {
+    const said: string[] = [];
+    try {
+      for (const vm of Object.values(await this.vms())) said.push(JSON.stringify(vm));
+      const { decisions } = await this.ask<{ decisions: object[] }>('decisions', { count: 5 });
+      said.push(...decisions.map((decision) => JSON.stringify(decision)));
+    } catch (error) {
+      said.push((error as Error).message);
+    }
+    for (const name of vmNames(this.paths)) {
+      const client = new VmClient(this.paths.vmSocket(name));
+      said.push(`${name}: ${JSON.stringify(client.words())}`);
+      client.close();
+    }
+    return said.join('\n');
   }
 
   logs(): string {

@@ -55,7 +55,7 @@ export function parseOptions(args: readonly string[]): SuiteOptions {
     kernel: words.get('kernel'),
     seconds,
     slow,
-    reloads: number('reloads', 200),
+    reloads: number('reloads', debug ? 50 : 200),
     filter: words.get('filter'),
     seed: words.get('seed'),
     keepTrace: words.get('trace'),
