@@ -111,6 +111,7 @@ struct kf_vcpu {
 	bool registered;
 	bool entered; /* the guest has run since the vCPU got its core */
 	bool began; /* the guest has run at all: there is a context to leave behind */
+	bool told; /* its VMM may have resumed that context since it was last marked as held */
 	bool mid_guest; /* KVM holds the whole context of an interrupted guest */
 	struct task_struct *task; /* referenced until the VM is freed */
 	cpumask_var_t home;

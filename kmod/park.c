@@ -129,6 +129,7 @@ bool kf_tell(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 *word)
 	if (told)
 		v->news = false;
 	raw_spin_unlock_irqrestore(&v->lock, flags);
+	v->told |= told;
 	if (told && turn->reason == FLUX_KF_GRANTED) {
 		v->entered = false;
 		kf_place_here(v, turn->core);
@@ -151,6 +152,7 @@ int kf_park(struct kf_vcpu *v, struct flux_kf_turn *turn)
 	}
 	/* Where the guest stands is its VMM's to know: it parked it there. */
 	v->entered = false;
+	v->told = false;
 	v->mid_guest = false;
 	if (kf_has_core(word))
 		kf_leave(v, turn->how);

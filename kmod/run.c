@@ -80,6 +80,7 @@ static int give_up(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 word)
 		kf_count(v, kicks);
 	}
 	v->entered = false;
+	v->told = false;
 	if (kf_has_core(word) || kf_state(word) == FLUX_VCPU_BLOCKED) {
 		kf_leave(v, how);
 		/* Lent or taken, perhaps: that stands there then. */
@@ -133,11 +134,11 @@ static int enter_guest(struct kf_vcpu *v, struct flux_kf_turn *turn)
  * has not run since it got this core. But what user space has resumed in application code is
  * entered once more, to be marked as held like any other; FluxOS's own code waits for its vCPU.
  */
-static bool leaves_nothing(struct kf_vcpu *v, u32 word)
+static bool leaves_nothing(struct kf_vcpu *v)
 {
 	if (v->entered)
 		return false;
-	return !v->began || !kf_has_core(word) || is_critical(v);
+	return !v->began || !v->told || is_critical(v);
 }
 
 static void tell_core(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 reason)
@@ -169,7 +170,7 @@ int kf_run(struct kf_vcpu *v, struct flux_kf_turn *turn)
 		if (kf_tell(v, turn, &word))
 			return 0;
 		enters = may_enter(v, word);
-		if (!enters && (v->mid_guest || leaves_nothing(v, word))) {
+		if (!enters && (v->mid_guest || leaves_nothing(v))) {
 			result = give_up(v, turn, word);
 			if (result == -ERESTARTSYS)
 				break;

@@ -74,6 +74,14 @@ export const suites = [
     command: [...cargoTest, '--release'],
   },
   {
+    // Every interleaving of the hand-over in the kernel, and mutants that must be found.
+    name: 'model',
+    when: 'kmod/model/check.ts',
+    counts: 'tap',
+    command: [pinnedNode, join(root, 'kmod/model/check.ts')],
+    minutes: 30,
+  },
+  {
     // The kernel module, on a stock Debian kernel in QEMU: its cases, a minute of stress, its trace.
     name: 'kflux',
     when: 'kmod/Makefile',

@@ -76,10 +76,10 @@ async function step(what: string, command: readonly string[], cwd: string): Prom
   throw new Trouble(`${what} failed${timedOut ? ': it took more than 120 s' : ''}\n${tail}`);
 }
 
-const number = (output: string, pattern: RegExp): number => Number(pattern.exec(output)?.[1] ?? NaN);
+const number = (output: string, pattern: RegExp): number => Number(pattern.exec(output)?.[1] ?? 0);
 
 function judge({ output, timedOut }: Ran, seconds: number, limit: number): Outcome {
-  const errors = number(output, /errors: (\d+)/);
+  const errors = /errors: /.test(output) ? number(output, /errors: (\d+)/) : NaN;
   const outcome: Outcome = {
     holds: false,
     found: errors > 0,

@@ -19,6 +19,7 @@ const heir = ['COMMANDS=2', 'HEIR'];
 const death = ['PLAN', 'COMMANDS=2', 'DEATH'];
 const lease = ['COMMANDS=1', 'LEASE'];
 const exports = ['PLAN', 'COMMANDS=3', 'EXPORT'];
+const exportsLent = ['PLAN', 'COMMANDS=3', 'COARSE=3', 'EXPORT', 'WORK', 'BLOCK', 'SEIZE'];
 const place = ['PLAN', 'COMMANDS=2', 'COARSE=2', 'PLACE'];
 const offline = ['PLAN', 'COARSE=3', 'OFFLINE', 'SEIZE'];
 const progress = ['PLAN', 'COMMANDS=2', 'COARSE=3', 'TIMER', 'WORK', 'SEIZE', 'PROGRESS'];
@@ -35,6 +36,7 @@ export const variants: readonly Variant[] = [
   { name: 'death', about: 'a thread is killed, its VM ends', features: death },
   { name: 'lease', about: 'the lease ends, the next arbiter adopts the VMs', features: lease },
   { name: 'export', about: 'held contexts, a thief, one uThread', features: exports },
+  { name: 'export-lent', about: 'the same with threads that sleep in the host', features: exportsLent },
   { name: 'place', about: 'affinities, signals that end a park', features: place },
   { name: 'offline', about: 'a core goes offline and comes back', features: offline },
   {
@@ -94,8 +96,14 @@ export const mutants: readonly Variant[] = [
   },
   { name: 'entry-not-marked', about: 'a stranded uThread', features: [...exports, 'BUG_ENTRY_NOT_MARKED'] },
   {
+    name: 'seized-not-marked',
+    about: 'a stranded uThread',
+    features: [...exportsLent, 'BUG_SEIZED_NOT_MARKED'],
+  },
+  { name: 'taken-resumed', about: 'a uThread in two vCPUs', features: [...exports, 'BUG_TAKEN_RESUMED'] },
+  {
     name: 'steal-without-cas',
-    about: 'a uThread in two vCPUs',
+    about: 'registers read while KVM runs them',
     features: [...exports, 'BUG_STEAL_WITHOUT_CAS'],
   },
   { name: 'place-once', about: 'a thread left on the wrong core', features: [...place, 'BUG_PLACE_ONCE'] },

@@ -64,6 +64,32 @@ CASE("the lease ends while the guest runs: UNMANAGED, and it runs on under the o
 	guest_join(g[1]);
 }
 
+CASE("a critical guest of an adopted VM goes on for a while, and is parked by force in the end")
+{
+	struct domain *domain = domain_new(MASK_AB);
+	struct kvm_vm *kvm = kvm_vm_new(domain, 0, 1);
+	struct guest *g = guest_running(kvm, 0, COUNTS);
+	uint32_t epoch;
+
+	until_parked(domain, A);
+	OK(grant(domain, CORE_A, A));
+	guest_counts(g);
+	guest_set(g, GUEST_CRITICAL, 1);
+	OK(kf_ioctl(domain->fd, FLUX_KF_RELEASE, NULL));
+	UNTIL(state_of(domain, A) == FLUX_VCPU_UNMANAGED);
+	guest_counts(g);
+	OK(kf_claim(domain->fd, MASK_AB, 2000 * kf_opt.slow, 0, &epoch));
+	domain_keep(domain);
+	OK(kf_ioctl(kvm->vm->fd, FLUX_KF_MANAGE, NULL));
+	until_parked(domain, A);
+	SAME(block_of(domain, A)->held, FLUX_HELD_FORCED);
+	guest_stands_still(g);
+	OK(grant(domain, CORE_B, A));
+	guest_counts(g);
+	guest_no_harm(g);
+	guest_join(g);
+}
+
 CASE("END while the guest runs: RUN comes back DEAD")
 {
 	struct domain *domain = domain_new(MASK_AB);

@@ -230,8 +230,8 @@ static void chaos(struct stress *stress, uint32_t mask, double seconds)
 	}
 	for (uint32_t cpu = 1; cpu < cpus(); cpu++)
 		cpu_online(cpu, true);
-	/* A long lease for what is left, also if the last one has run out. */
-	change_lease(stress, mask, false, 60000);
+	/* A lease for what is left, also if the last one has run out: long, but guests are recalled by parts of it. */
+	change_lease(stress, mask, false, 4000 * kf_opt.slow);
 }
 
 static bool alive(struct stress *stress, uint32_t slot)
