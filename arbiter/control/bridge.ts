@@ -46,6 +46,8 @@ export function choose({ wish, present, vms, usable, kvm }: Situation): Choice {
   if (vms.length > 0) {
     const against = wish !== 'auto' && wish !== present;
     const kept = `${vms.length === 1 ? `the VM ${vms[0]} lives` : `${vms.length} VMs live`} on it`;
+    const later = present === 'affinity' && wish === 'auto' && usable.usable;
+    if (later) return { kind: present, why: `${kept}; kFlux is there for a start without VMs`, against };
     if (!against) return { kind: present, why: kept, against };
     return { kind: present, why: `${kept}, so --bridge ${wish} has to wait until they are stopped`, against };
   }

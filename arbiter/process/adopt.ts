@@ -10,21 +10,10 @@ import { fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Arena, Releaser } from '../../native/index.ts';
 import { closeFd, openAt } from '../../native/index.ts';
-import {
-  CONTROL_BYTES,
-  MAX_VCPUS,
-  VCPU_UNMANAGED,
-  VM_DEAD,
-  VM_EMPTY,
-  VM_LIVE,
-  VM_POISONED,
-  VM_STARTING,
-  W_VCPU_WORD,
-} from '../abi/layout.gen.ts';
+import { CONTROL_BYTES, VM_DEAD, VM_EMPTY, VM_LIVE, VM_POISONED, VM_STARTING } from '../abi/layout.gen.ts';
 import type { Bridge } from '../bridge/bridge.ts';
-import { tableVcpuBase, vcpuState } from '../bridge/words.ts';
 import type { Section } from '../vm/section.ts';
-import { announce, changeState, readSection, sections } from '../vm/section.ts';
+import { announce, changeState, isNobodys, readSection, sections } from '../vm/section.ts';
 import { attachFluxion, FluxionError, manageFluxion } from '../vm/fluxion.ts';
 import { checkPage } from '../vm/page.ts';
 import type { ToLoop } from '../loop/messages.ts';
@@ -108,12 +97,9 @@ export class Adopter {
    * kFlux ends the lease by itself if this process was off its core for too long, and its VMs go on under the ordinary
    * scheduler. A loop without commands to submit does not hear of it.
    */
-  private stray(vm: Adopted, { slot, vcpus, state }: Section): void {
-    const count = Math.min(vcpus, MAX_VCPUS);
-    const nobodys = (v: number): boolean =>
-      vcpuState(this.o.table[tableVcpuBase(slot, v) + W_VCPU_WORD]) === VCPU_UNMANAGED;
-    const all = Array.from({ length: count }, (_, v) => v).every(nobodys);
-    if (this.o.bridge.kind !== 'kflux' || state !== VM_LIVE || !all) vm.strayAt = 0;
+  private stray(vm: Adopted, section: Section): void {
+    const ours = this.o.bridge.kind !== 'kflux' || !isNobodys(this.o.table, section);
+    if (ours || section.state !== VM_LIVE) vm.strayAt = 0;
     else if (vm.strayAt === 0) vm.strayAt = performance.now();
     else if (performance.now() - vm.strayAt > STRAY_MS)
       this.o.leaseOver(`nobody manages ${vm.name} any more`);

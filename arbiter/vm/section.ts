@@ -94,6 +94,12 @@ function isBlocked(table: Int32Array, at: number): boolean {
   return table[at + W_VCPU_HOST] === HOST_BLOCKED && state !== VCPU_UNMANAGED && state !== VCPU_DEAD;
 }
 
+/** Whether all its vCPUs are under the ordinary scheduler: no arbiter's lease is on the VM. */
+export function isNobodys(table: Int32Array, { slot, vcpus }: Section): boolean {
+  const free = (at: number): number => (vcpuState(table[at + W_VCPU_WORD]) === VCPU_UNMANAGED ? 1 : 0);
+  return vcpus > 0 && sum(slot, vcpus, free) === Math.min(vcpus, MAX_VCPUS);
+}
+
 export function readSection(table: Int32Array, slot: number): Section {
   const at = vmBase(slot);
   const vcpus = table[at + W_VM_VCPUS];

@@ -18,12 +18,14 @@ const timeout = 3_600_000;
 
 describe.skipIf(why !== '')('kFlux, end to end', { timeout }, () => {
   let d: TestDaemon;
+  /** The one core that is managed. */
+  let last: number;
 
   beforeAll(async () => {
     const { getAffinity } = await import('../../native/index.ts');
-    const [first, last] = [getAffinity(0)[0], getAffinity(0).at(-1)!];
+    last = getAffinity(0).at(-1)!;
     // One core for all, so that it has to move; a lease that is not lost because the lab stood still for a second.
-    d = new TestDaemon({ arbiter_core: first, cores: [last], lease_ms: 20_000, bridge: 'kflux' });
+    d = new TestDaemon({ arbiter_core: getAffinity(0)[0], cores: [last], lease_ms: 20_000, bridge: 'kflux' });
     expect(await d.start()).toMatchObject({ bridge: 'kflux' });
     await d.run('left');
     await d.run('right');
@@ -71,6 +73,25 @@ describe.skipIf(why !== '')('kFlux, end to end', { timeout }, () => {
       await d.progress('left', 'right');
     },
   );
+
+  test('another arbiter takes the lease: ours ends, and the next takes it back', async () => {
+    const { arbiter } = await d.status();
+    const { closeFd, mapTable, NativeBridge, openAt } = await import('../../native/index.ts');
+    const fd = openAt(null, `/proc/${arbiter.pid}/fd/3`);
+    const other = NativeBridge.open(mapTable(fd));
+    closeFd(fd);
+    other.useKflux();
+    other.claim(process.pid, 0, [last]);
+    await d.until('ours ends', async () => (await d.status()).arbiter.pid !== arbiter.pid);
+    await d.until('both are adopted', async () => {
+      const { left, right } = await d.vms();
+      return left.managed && right.managed;
+    });
+    expect(() => other.release()).toThrow(/ESTALE|lease/);
+    expect((await d.status()).arbiter.epoch).toBeGreaterThan(arbiter.epoch + 1);
+    await d.moves();
+    await d.progress('left', 'right');
+  });
 
   test('a VM is killed: its core returns, and its slot', async () => {
     const { right } = await d.vms();

@@ -31,21 +31,24 @@ const cores = getAffinity(0);
 const why = kvmTrouble() !== '' ? `no KVM: ${kvmTrouble()}` : cores.length < 2 ? 'it needs two cores' : '';
 if (why !== '') console.log(`faults in mid-move: not run: ${why}`);
 
+/** A bound for a lab that is slow, and nothing that is measured. */
+const LAB_MS = 600_000;
+
 /** Waits for something that must come, with the bridge's kicks going on. */
 async function until(rig: Rig | undefined, what: string, condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 10_000; tries++) {
+  for (let tries = 0; tries < 60_000; tries++) {
     if (condition()) return;
     rig?.bridge.poll();
     await sleep(1);
   }
-  throw new Error(`it did not happen within 10 s: ${what}`);
+  throw new Error(`it did not happen: ${what}`);
 }
 
 const kflux = kfluxUsable();
 if (why === '' && !kflux.usable) console.log(`faults in mid-move over kFlux: not run: ${kflux.why}`);
 const bridges: RigOptions['bridge'][] = kflux.usable ? ['affinity', 'kflux'] : ['affinity'];
 
-describe.skipIf(why !== '').each(bridges)('faults in mid-move (KVM, %s)', (bridge) => {
+describe.skipIf(why !== '').each(bridges)('faults in mid-move (KVM, %s)', { timeout: LAB_MS }, (bridge) => {
   const [driver, core] = cores;
   let rig: Rig | undefined;
   const open = (): Rig => (rig = new Rig(driver, [core], { bridge }));
@@ -145,12 +148,14 @@ describe.skipIf(why !== '').each(bridges)('faults in mid-move (KVM, %s)', (bridg
     await progress(r, neighbour);
     const forced = (): number =>
       r.vmWord(stubborn, W_VM_FORCED) + r.vmWord(stubborn, W_VM_FORCED_DESCHEDULED);
-    expect(forced()).toBe(1);
-    expect(r.vcpu(stubborn, W_VCPU_HELD)).toBe(HELD_FORCED);
+    await until(r, 'what it did is held', () => r.vcpu(stubborn, W_VCPU_HELD) === HELD_FORCED);
     expect(r.vmWord(neighbour, W_VM_FORCED)).toBe(0);
+    // The affinity bridge's deadline thread counts at once; with kFlux the VM does, when its vCPU is back.
+    if (bridge === 'affinity') expect(forced()).toBe(1);
     // What was forced goes on where it was.
     expect(r.command(OP_MOVE, core, r.handle(neighbour), r.handle(stubborn))).toBe(0);
     await progress(r, stubborn);
+    await until(r, 'the force is counted', () => forced() === 1);
     expect(errors(r, neighbour)).toBe(0);
   });
 

@@ -3,14 +3,32 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MAX_VMS, TABLE_BYTES, VM_DEAD, VM_LIVE, VM_STARTING } from '../../arbiter/abi/layout.gen.ts';
+import {
+  HOST_BLOCKED,
+  MAX_VMS,
+  TABLE_BYTES,
+  VCPU_BLOCKED,
+  VCPU_RUNNING,
+  VCPU_UNMANAGED,
+  VM_DEAD,
+  VM_LIVE,
+  VM_STARTING,
+  W_VCPU_GRANTED_TSC_LO,
+  W_VCPU_HOST,
+  W_VCPU_TAKEN_TSC_LO,
+  W_VCPU_USED_TSC_LO,
+  W_VCPU_WORD,
+  W_VM_GRANTED_TSC_LO,
+  W_VM_USED_TSC_LO,
+} from '../../arbiter/abi/layout.gen.ts';
+import { tableVcpuBase, vmBase } from '../../arbiter/bridge/words.ts';
 import type { RunRequest } from '../../arbiter/control/protocol.ts';
 import { runRequest } from '../../arbiter/control/protocol.ts';
 import { admit } from '../../arbiter/vm/admission.ts';
 import { checkImage, imageAbi } from '../../arbiter/vm/artifacts.ts';
 import { makeCpuset } from '../../arbiter/vm/cpuset.ts';
 import { launch, logTail } from '../../arbiter/vm/process.ts';
-import { changeState, readSection, sections, takeSlot } from '../../arbiter/vm/section.ts';
+import { changeState, isNobodys, readSection, sections, takeSlot } from '../../arbiter/vm/section.ts';
 
 const newTable = (): Int32Array => new Int32Array(TABLE_BYTES / 4);
 const vm = (name: string, minCores = 0) => ({ name, vcpus: 2, latencyCritical: true, minCores, maxCores: 2 });
@@ -52,6 +70,47 @@ describe('slots', () => {
     const table = newTable();
     const slot = takeSlot(table, vm('n'.repeat(40)));
     expect(readSection(table, slot).name).toBe('n'.repeat(31));
+  });
+});
+
+describe("kFlux's words of a VM", () => {
+  const block = (table: Int32Array, slot: number, vcpu: number, fields: Record<number, number>): void => {
+    for (const [word, value] of Object.entries(fields))
+      table[tableVcpuBase(slot, vcpu) + Number(word)] = value;
+  };
+
+  test("meters are the VM's and those of its vCPUs", () => {
+    const table = newTable();
+    const slot = takeSlot(table, vm('web'));
+    table[vmBase(slot) + W_VM_GRANTED_TSC_LO] = 5;
+    table[vmBase(slot) + W_VM_USED_TSC_LO] = 3;
+    block(table, slot, 0, { [W_VCPU_GRANTED_TSC_LO]: -1, [W_VCPU_TAKEN_TSC_LO]: 7 });
+    block(table, slot, 1, { [W_VCPU_GRANTED_TSC_LO + 1]: 1, [W_VCPU_USED_TSC_LO]: 4 });
+    // Not one of its vCPUs.
+    block(table, slot, 2, { [W_VCPU_GRANTED_TSC_LO]: 1000 });
+    expect(readSection(table, slot)).toMatchObject({
+      ...{ grantedTsc: 5 + 0xffffffff + 2 ** 32, usedTsc: 7, takenTsc: 7 },
+    });
+  });
+
+  test('blocked are those that sleep in the host and are managed', () => {
+    const table = newTable();
+    const slot = takeSlot(table, vm('web'));
+    expect(readSection(table, slot).blocked).toBe(0);
+    block(table, slot, 0, { [W_VCPU_HOST]: HOST_BLOCKED, [W_VCPU_WORD]: VCPU_RUNNING });
+    block(table, slot, 1, { [W_VCPU_HOST]: HOST_BLOCKED, [W_VCPU_WORD]: VCPU_UNMANAGED });
+    expect(readSection(table, slot).blocked).toBe(1);
+    block(table, slot, 1, { [W_VCPU_WORD]: VCPU_BLOCKED });
+    expect(readSection(table, slot).blocked).toBe(2);
+  });
+
+  test("a VM is nobody's when all its vCPUs are unmanaged", () => {
+    const table = newTable();
+    const slot = takeSlot(table, vm('web'));
+    block(table, slot, 0, { [W_VCPU_WORD]: VCPU_UNMANAGED });
+    expect(isNobodys(table, readSection(table, slot))).toBe(false);
+    block(table, slot, 1, { [W_VCPU_WORD]: VCPU_UNMANAGED });
+    expect(isNobodys(table, readSection(table, slot))).toBe(true);
   });
 });
 
