@@ -129,7 +129,7 @@ async function main(): Promise<number> {
     throw new Trouble(
       'there is no C compiler\nnext step: install one (Debian: apt-get install gcc libc6-dev)',
     );
-  const spin = findSpin();
+  const spin = await findSpin();
   console.log(`1..${jobs.length}`);
   const results = await runAll(spin, jobs, seconds, atOnce);
   const failed = results.filter(({ ok }) => !ok).length;
