@@ -33,6 +33,7 @@ void kf_core_init(struct kf_core *c, struct kf_domain *domain, u32 id, struct fl
 	c->line = line;
 	c->generation = kf_first_generation;
 	kf_hrtimer_setup(&c->timer, kf_deadline, CLOCK_MONOTONIC, HRTIMER_MODE_ABS_HARD);
+	c->armed = KTIME_MAX;
 	c->nudge = IRQ_WORK_INIT_HARD(kf_core_nudge);
 	INIT_WORK(&c->look, kf_core_look_work);
 	c->own.word = (u64)c->generation << 32;

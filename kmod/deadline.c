@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The deadline of a park, one timer for each core: kick (again and again, with growing
- * patience), force at the deadline, take the core a quarter of a deadline later.
+ * The deadline of a park, one timer for each core: kick, and again at each quarter of the
+ * deadline, force at the deadline, take the core a quarter of it later.
  *
- * A leave does not cancel the timer: that would cost every hand-over. So the handler decides
- * by what is true when it runs: whether there is a request in flight, and what is due by the
- * times of *that* request. A timer of an earlier one finds nothing to do, or comes too early
- * for the new one and is set again.
+ * To program a timer costs more than all else in a request, so most do not: a leave does not
+ * cancel it, and a request leaves it alone if it is set for earlier than needed. The handler
+ * decides by what is true when it runs: whether there is a request in flight, and what is due by
+ * the times of *that* request. If nothing is yet, it sets the timer again.
  *
  * hrtimer_start() under core->lock is fine: the timer's lock is never held while a handler
  * runs, and no core->lock is taken under a runqueue lock.
@@ -21,8 +21,10 @@
 static void arm(struct kf_core *c, ktime_t at)
 	__must_hold(&c->lock)
 {
-	if (at != KTIME_MAX)
-		hrtimer_start(&c->timer, at, HRTIMER_MODE_ABS_HARD);
+	if (ktime_compare(at, c->armed) >= 0)
+		return;
+	c->armed = at;
+	hrtimer_start(&c->timer, at, HRTIMER_MODE_ABS_HARD);
 }
 
 static void arm_next(struct kf_core *c)
@@ -34,9 +36,13 @@ static void arm_next(struct kf_core *c)
 		arm(c, min(c->kick_at, c->force_at));
 }
 
-static u32 patience(struct kf_core *c, u32 wanted_us)
+/*
+ * A kick that met FluxOS's own code needs no other: FluxOS looks for requests when it leaves that.
+ * The next ones are for a guest that has not.
+ */
+static ktime_t after_kick(struct kf_core *c, ktime_t now)
 {
-	return max(min(wanted_us, c->deadline_us / 16), KF_PATIENCE_US);
+	return ktime_add_us(now, max(c->deadline_us / 4, KF_PATIENCE_US));
 }
 
 /* A request begins; @kicked says whether its owner has been kicked already. */
@@ -49,21 +55,12 @@ void kf_deadline_begin(struct kf_core *c, const struct flux_kf_command *cmd, boo
 	c->forced = false;
 	c->overdue = false;
 	c->deadline_us = cmd->deadline_us ?: KF_DEADLINE_US;
-	/*
-	 * The guest has as long as the command says until it is kicked, and then four times as
-	 * long, eight times, to leave by itself. Each kick may meet another critical section, so
-	 * there are a dozen at least: see patience() for the limit.
-	 */
-	if (cmd->kick_after_us)
-		c->patience_us = patience(c, min(cmd->kick_after_us, c->deadline_us) * 4);
-	else
-		c->patience_us = patience(c, c->deadline_us / 64);
 	c->force_at = ktime_add_us(now, c->deadline_us);
 	c->take_at = KTIME_MAX;
 	if (never)
 		c->kick_at = KTIME_MAX;
 	else if (kicked)
-		c->kick_at = ktime_add_us(now, c->patience_us);
+		c->kick_at = after_kick(c, now);
 	else
 		c->kick_at = ktime_add_us(now, cmd->kick_after_us);
 	arm_next(c);
@@ -104,6 +101,8 @@ enum hrtimer_restart kf_deadline(struct hrtimer *timer)
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&c->lock, flags);
+	/* Even if it has been started anew meanwhile: then it may be so once more. */
+	c->armed = KTIME_MAX;
 	if (c->owner && c->requested) {
 		if (c->forced && ktime_compare(now, c->take_at) >= 0) {
 			/* By the work: it moves threads about. */
@@ -113,8 +112,7 @@ enum hrtimer_restart kf_deadline(struct hrtimer *timer)
 			kf_deadline_force(c, now);
 		} else if (!c->forced && ktime_compare(now, c->kick_at) >= 0) {
 			kf_kick_owner(c);
-			c->kick_at = ktime_add_us(now, c->patience_us);
-			c->patience_us = patience(c, c->patience_us * 2);
+			c->kick_at = after_kick(c, now);
 			arm_next(c);
 		} else {
 			arm_next(c);

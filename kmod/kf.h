@@ -77,10 +77,10 @@ struct kf_core {
 	bool overdue; /* was forced, and has not left: it is to be taken */
 	/* The request in flight. KTIME_MAX: never. */
 	u32 deadline_us;
-	u32 patience_us;
 	ktime_t kick_at;
 	ktime_t force_at;
 	ktime_t take_at;
+	ktime_t armed; /* when the timer runs; KTIME_MAX: perhaps not at all */
 	struct hrtimer timer;
 	/* From where no core->lock may be taken: nudge -> look -> kf_core_look(). */
 	struct irq_work nudge;
@@ -341,6 +341,7 @@ void kf_place_here(struct kf_vcpu *v, u32 core);
 /* kick.c */
 void kf_kick(struct kf_vcpu *v);
 void kf_kick_owner(struct kf_core *c);
+void kf_kicked_owner(struct kf_core *c);
 bool kf_swallow_kick(void);
 
 /* deadline.c */

@@ -25,18 +25,25 @@ void kf_kick(struct kf_vcpu *v)
 	kick_process(v->task);
 }
 
-/* Kicks the owner of a core on account of the request in flight. */
-void kf_kick_owner(struct kf_core *c)
+/* Shows that the owner of a core has just been kicked on account of the request in flight. */
+void kf_kicked_owner(struct kf_core *c)
 	__must_hold(&c->lock)
 {
 	struct kf_vcpu *v = c->owner;
 
-	kf_kick(v);
 	raw_spin_lock(&v->lock);
 	kf_show(v, t_kicked, rdtsc());
 	raw_spin_unlock(&v->lock);
 	trace_kflux_kick(c->id, v->handle, v->own.park_req);
 	kf_event_core(c, FLUX_KF_EV_KICK, v->handle, 0, 0);
+}
+
+/* Kicks the owner of a core on account of the request in flight. */
+void kf_kick_owner(struct kf_core *c)
+	__must_hold(&c->lock)
+{
+	kf_kick(c->owner);
+	kf_kicked_owner(c);
 }
 
 /*

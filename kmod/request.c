@@ -84,13 +84,15 @@ static void ask(struct kf_core *c, struct kf_vcpu *to, const struct flux_kf_comm
 	/* Before the kick: what the kicked thread finds, see kf_run(). */
 	kf_set_word(from, FLUX_VCPU_CEDING, c);
 	raw_spin_unlock(&from->lock);
-	if (to)
-		stamp(to, cmd);
+	/* The interrupt first: it is under way while the rest is done. */
+	if (kick)
+		kf_kick(from);
 	kf_event_core(c, FLUX_KF_EV_REQUEST, from->handle, to ? to->handle : FLUX_HANDLE_IDLE,
 		      park_req);
-	/* The interrupt first: it takes longer to arrive than the timer takes to set. */
 	if (kick)
-		kf_kick_owner(c);
+		kf_kicked_owner(c);
+	if (to)
+		stamp(to, cmd);
 	kf_deadline_begin(c, cmd, kick);
 }
 

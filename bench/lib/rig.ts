@@ -30,12 +30,14 @@ import {
   VM_STARTING,
   W_CORE_WORD_LO,
   W_TABLE_LEASE_MS,
+  W_VCPU_HELD,
   W_VCPU_TID,
+  W_VCPU_WORD,
   W_VM_STATE,
   CORES_OFFSET,
   CORE_BYTES,
 } from '../../arbiter/abi/layout.gen.ts';
-import { handle } from '../../arbiter/abi/words.ts';
+import { handle, vcpuState } from '../../arbiter/abi/words.ts';
 import {
   Arena,
   CMD_CORE,
@@ -99,6 +101,7 @@ export interface VmSpec {
 export interface RigVm {
   readonly name: string;
   readonly slot: number;
+  readonly vcpus: number;
   readonly pid: number;
   readonly process: ChildProcess;
   /** The connection to its Fluxion, which is the lease if the VM is managed. */
@@ -160,7 +163,7 @@ export class Rig {
     const state = this.#vmWord(slot, W_VM_STATE);
     Atomics.store(this.words, state, VM_STARTING);
     const socket = join(this.dir, `${spec.name}.sock`);
-    const logPath = join(this.dir, `${spec.name}.log`);
+    const logPath = this.#logPath(spec.name);
     const log = openSync(logPath, 'a');
     const vcpus = spec.vcpus ?? 1;
     const args = [
@@ -196,7 +199,7 @@ export class Rig {
     this.arena.attach(slot, controlPage);
     this.bridge.setPage(slot, this.arena);
     if (!spec.unmanaged) say('manage', { epoch: this.#epoch });
-    const vm = { name: spec.name, slot, pid: process.pid!, process, connection, controlPage };
+    const vm = { name: spec.name, slot, vcpus, pid: process.pid!, process, connection, controlPage };
     this.#vms[slot] = vm;
     return vm;
   }
@@ -243,6 +246,20 @@ export class Rig {
   vcpu(vm: RigVm, word: number, vcpu = 0): number {
     const block = TVCPUS_OFFSET + vm.slot * TVCPUS_BYTES + vcpu * SIZE_VCPU;
     return Atomics.load(this.words, block / 4 + word);
+  }
+
+  /** How a VM's vCPUs stand and what it has written, its reason to end included: for an error's text. */
+  describe(vm: RigVm): string {
+    const words = (word: number): number[] =>
+      Array.from({ length: vm.vcpus }, (_, vcpu) => this.vcpu(vm, word, vcpu));
+    const states = words(W_VCPU_WORD).map((word) => `${vcpuState(word)} on ${word >>> 8}`);
+    const held = words(W_VCPU_HELD);
+    const log = readFileSync(this.#logPath(vm.name), 'utf8').trim() || 'nothing';
+    return `${vm.name}: vCPU states ${states.join(', ')}; held ${held.join(', ')}; it wrote: ${log}`;
+  }
+
+  #logPath(name: string): string {
+    return join(this.dir, `${name}.log`);
   }
 
   tid(vm: RigVm, vcpu = 0): number {

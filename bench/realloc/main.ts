@@ -37,8 +37,8 @@ import { Samples } from '../lib/stats.ts';
 import { renderReport } from '../lib/table.ts';
 import { bridgeGoals, countRows, managedRows, type ManagedRows } from './bridges.ts';
 import { Rig, type RigVm } from '../lib/rig.ts';
-import type { Measured } from './row.ts';
-import { stranded } from './strand.ts';
+import { RowError, type Measured } from './row.ts';
+import { stranded, type Stranded } from './strand.ts';
 import { cpusetRow, freezerRow, type Undoable } from './cgroups.ts';
 import { affinityRow, freeze, stopRow } from './swap.ts';
 import { wakeRows } from './wake.ts';
@@ -87,7 +87,7 @@ function goals(
   asked: Measured,
   kicked: Measured,
   rivals: readonly Measured[],
-  strand: Samples,
+  strand: Samples | undefined,
   errors: number,
 ): Goal[] {
   const [median, medianName] = smallest(rivals, p50);
@@ -96,7 +96,7 @@ function goals(
     goal('asked p50, us: below every alternative', median, p50(asked), `fastest: ${medianName}`),
     goal('kicked p50, us: 1.1 x the fastest alternative', 1.1 * median, p50(kicked), medianName),
     goal('kicked p99, us: 1.5 x the best alternative', 1.5 * tail, p99(kicked), tailName),
-    goal('lock stranded p99, us: one whole move (kicked p99)', p99(kicked) ?? 0, strand.summary()?.p99),
+    goal('lock stranded p99, us: one whole move (kicked p99)', p99(kicked) ?? 0, strand?.summary()?.p99),
     goal('guest integrity errors', 0, errors),
   ];
 }
@@ -173,7 +173,7 @@ export async function bench(options: Options = {}): Promise<number> {
       integrity(rig, [...affinity.vms, ...plainVms]) +
       (kfluxRig === null || kflux === null ? 0 : integrity(kfluxRig, kflux.vms));
     progress.stage('how long a park strands a lock');
-    const strand = await stranded(driver, core, options.quick ? 100 : 1000, progress);
+    const strand = await strandedOrWhyNot(driver, core, options.quick ? 100 : 1000, progress);
     progress.end();
 
     const base = p50(floor);
@@ -189,11 +189,14 @@ export async function bench(options: Options = {}): Promise<number> {
     }
     rows.push(...bridges.flatMap((of) => [...countRows(of.asked), ...countRows(of.kicked)]));
     if (kflux === null) rows.push(notMeasured('kFlux: asked, kicked and yielded moves', 'us', usable.why));
-    const strandRow = row(STRAND, 'us', strand.samples.summary(), base);
-    rows.push({
-      ...strandRow,
-      note: `${strand.samples.length} of ${strand.rounds} moves hit the holder; the driver shares the core of the vCPU that takes over`,
-    });
+    rows.push(
+      strand instanceof RowError
+        ? notMeasured(STRAND, 'us', strand.message)
+        : {
+            ...row(STRAND, 'us', strand.samples.summary(), base),
+            note: `${strand.samples.length} of ${strand.rounds} moves hit the holder; the driver shares the core of the vCPU that takes over`,
+          },
+    );
     if (cores.length < 3) {
       rows.push(notMeasured('cross-core move', 'us', 'needs two movable cores beside the driver'));
       rows.push(
@@ -206,7 +209,7 @@ export async function bench(options: Options = {}): Promise<number> {
       env: { ...describeEnv(kflux === null ? 'unprivileged' : 'full'), moves_per_row: capacity },
       rows,
       goals: [
-        ...goals(asked, kicked, rivals, strand.samples, errors),
+        ...goals(asked, kicked, rivals, strand instanceof RowError ? undefined : strand.samples, errors),
         ...(kflux === null ? [] : bridgeGoals(kflux, affinity, comparable(cores.length))),
       ],
     };
@@ -219,6 +222,16 @@ export async function bench(options: Options = {}): Promise<number> {
     for (const rows of managed) for (const measured of rows.all) measured.close?.();
     await kfluxRig?.close();
     await rig.close();
+  }
+}
+
+/** What has been measured so far is worth printing, whatever becomes of the last row. */
+async function strandedOrWhyNot(...args: Parameters<typeof stranded>): Promise<Stranded | RowError> {
+  try {
+    return await stranded(...args);
+  } catch (error) {
+    if (error instanceof RowError) return error;
+    throw error;
   }
 }
 

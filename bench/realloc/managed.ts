@@ -50,14 +50,14 @@ export function rest(rig: Rig, us: number): void {
 export function firstInstruction(rig: Rig, vm: RigVm, sign: Sign, before: number, what: string): number {
   const at = rig.guestLine(vm) + sign.offset;
   if (waitWordChange(rig.arena.buffer, at, before, TIMEOUT_US, scratch) === 0) {
-    throw new RowError(`${what}: ${vm.name} did not run within ${TIMEOUT_US / 1e6} s`);
+    throw new RowError(`${what}: it did not run within ${TIMEOUT_US / 1e6} s; ${rig.describe(vm)}`);
   }
   return rig.guest(vm, sign.word);
 }
 
 function waitParked(rig: Rig, vm: RigVm): void {
   for (let i = 0; vcpuState(rig.vcpu(vm, W_VCPU_WORD)) !== VCPU_PARKED; i++) {
-    if (i > 100_000) throw new RowError(`${vm.name} did not park`);
+    if (i > 100_000) throw new RowError(`it did not park; ${rig.describe(vm)}`);
     rest(rig, 20);
     rig.bridge.poll();
   }

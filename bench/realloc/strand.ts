@@ -62,7 +62,7 @@ class Gaps {
 
 async function parked(rig: Rig, vm: RigVm, vcpu: number): Promise<void> {
   for (let i = 0; vcpuState(rig.vcpu(vm, W_VCPU_WORD, vcpu)) !== VCPU_PARKED; i++) {
-    if (i > 2000) throw new RowError(`vCPU ${vcpu} of ${vm.name} did not park`);
+    if (i > 2000) throw new RowError(`vCPU ${vcpu} of ${vm.name} did not park; ${rig.describe(vm)}`);
     rig.bridge.poll();
     await sleep(1);
   }
@@ -86,6 +86,9 @@ export async function stranded(
     const locks = await rig.start({ name: 'lock', vcpus: 2, cmdline, idleSpinNs: 50_000_000 });
     const other = await rig.start({ name: 'taker', cmdline: 'probe mode=spin' });
     const gaps = new Gaps(locks);
+    const must = (result: number, what: string): void => {
+      if (result !== 0) throw new RowError(`${what} was refused: ${result}; ${rig.describe(locks)}`);
+    };
     must(rig.command(OP_GRANT, driverCore, 0, rig.handle(locks, 0)), 'the first grant');
     must(rig.command(OP_GRANT, core, 0, rig.handle(locks, 1)), 'the second grant');
     await sleep(50);
@@ -116,8 +119,4 @@ export async function stranded(
   } finally {
     await rig.close();
   }
-}
-
-function must(result: number, what: string): void {
-  if (result !== 0) throw new RowError(`${what} was refused: ${result}`);
 }
