@@ -104,4 +104,14 @@ const cxx = [
   })),
 ];
 
-export const checks = [...always, ...rust, ...cxx];
+/** @type {Check[]} */
+const kernel = [
+  {
+    // With the headers of a Debian kernel, which it fetches.
+    name: 'sparse and checkpatch',
+    when: 'kmod/tools/lint.ts',
+    command: [pinnedNode, 'kmod/tools/lint.ts'],
+  },
+];
+
+export const checks = [...always, ...rust, ...cxx, ...kernel];

@@ -72,8 +72,8 @@ function commit({ repository }: Places): string | null {
     const changed = git('status', '--porcelain', '--untracked-files=no') !== '';
     return git('rev-parse', '--short=12', 'HEAD') + (changed ? '+' : '');
   } catch {
-    // No git, or a copy without history.
-    return null;
+    // No git, or a copy without history: as in the lab, where the host says what it is a copy of.
+    return process.env.HYPERFLUX_COMMIT ?? null;
   }
 }
 
