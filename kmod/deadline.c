@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The deadline of a park, one timer for each core: kick, and again at each quarter of the
- * deadline, force at the deadline, take the core a quarter of it later.
+ * The deadline of a park, one timer for each core: kick, and again from time to time, force at
+ * the deadline, take the core a quarter of it later.
  *
  * To program a timer costs more than all else in a request, so most do not: a leave does not
  * cancel it, and a request leaves it alone if it is set for earlier than needed. The handler
@@ -15,8 +15,9 @@
 #include "trace.h"
 
 #define KF_DEADLINE_US 10000
-/* A kick again, however little time there is. */
-#define KF_PATIENCE_US 50u
+/* From a kick to the next: three before the deadline at least, but no flood of them. */
+#define KF_AGAIN_MIN_US 50u
+#define KF_AGAIN_MAX_US 1000u
 
 static void arm(struct kf_core *c, ktime_t at)
 	__must_hold(&c->lock)
@@ -38,11 +39,11 @@ static void arm_next(struct kf_core *c)
 
 /*
  * A kick that met FluxOS's own code needs no other: FluxOS looks for requests when it leaves that.
- * The next ones are for a guest that has not.
+ * The next ones are for a guest that does not look.
  */
 static ktime_t after_kick(struct kf_core *c, ktime_t now)
 {
-	return ktime_add_us(now, max(c->deadline_us / 4, KF_PATIENCE_US));
+	return ktime_add_us(now, clamp(c->deadline_us / 4, KF_AGAIN_MIN_US, KF_AGAIN_MAX_US));
 }
 
 /* A request begins; @kicked says whether its owner has been kicked already. */

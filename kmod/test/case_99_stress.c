@@ -29,12 +29,14 @@ static void *commands(void *arg)
 	struct domain *domain = stress->domain;
 	struct kf_random random = {kf_opt.seed ^ (uintptr_t)&random};
 
-	while (!atomic_load(&stress->stop)) {
+	for (unsigned int round = 0; !atomic_load(&stress->stop); round++) {
 		struct flux_kf_command batch[4];
 		uint32_t count = 1 + kf_below(&random, 4);
 		struct flux_kf_submit submission = {.commands = (uintptr_t)batch, .count = count};
 		int result;
 
+		if (round % 512 == 0)
+			trace_wait(&stress->stop);
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t core = stress->first_core + kf_below(&random, stress->cores);
 			uint64_t word = core_word(domain, core);

@@ -12,25 +12,52 @@
 
 #define TRACEFS "/sys/kernel/tracing/"
 #define BUFFER_KB "16384" /* for each CPU */
+/* Of the 300,000 events or so that fit: those that wait for their reader when no more are to be made. */
+#define ENOUGH 100000
 
 static pid_t copier;
 static atomic_bool *stopping;
 
-static unsigned long lost_on(unsigned int cpu)
+/* Sum of some of a CPU's figures. */
+static unsigned long figures(unsigned int cpu, const char *const *names, size_t count)
 {
 	char path[96], text[1024], *at;
-	unsigned long lost = 0;
-	static const char *const names[] = {"\noverrun: ", "\ncommit overrun: ", "dropped events: "};
+	unsigned long sum = 0;
 
 	snprintf(path, sizeof(path), TRACEFS "per_cpu/cpu%u/stats", cpu);
 	if (kf_read_text(path, text, sizeof(text)))
 		return 0;
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < count; i++) {
 		at = strstr(text, names[i]);
 		if (at)
-			lost += strtoul(at + strlen(names[i]), NULL, 10);
+			sum += strtoul(at + strlen(names[i]), NULL, 10);
 	}
-	return lost;
+	return sum;
+}
+
+static unsigned long lost_on(unsigned int cpu)
+{
+	static const char *const names[] = {"\noverrun: ", "\ncommit overrun: ", "dropped events: "};
+
+	return figures(cpu, names, 3);
+}
+
+static bool behind(void)
+{
+	static const char *const names[] = {"entries: "};
+
+	for (unsigned int cpu = 0; cpu < (unsigned int)sysconf(_SC_NPROCESSORS_CONF); cpu++)
+		if (figures(cpu, names, 1) > ENOUGH)
+			return true;
+	return false;
+}
+
+void trace_wait(const atomic_bool *stop)
+{
+	if (copier <= 0)
+		return;
+	while (!atomic_load(stop) && behind())
+		usleep(10000);
 }
 
 static bool write_all(int fd, const char *text, size_t bytes)

@@ -3,6 +3,9 @@
 #ifndef KFLUX_TEST_TRACE_H
 #define KFLUX_TEST_TRACE_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 /*
  * Records all of kFlux's tracepoints from now on into `target`: a file, or fd:N for a
  * descriptor of this process. 0 or a negative errno. A process copies the text as it comes,
@@ -11,5 +14,7 @@
  */
 int trace_start(const char *target);
 void trace_stop(void);
+/* Waits, until `stop` at most, while the trace's reader is far behind: a trace with gaps proves nothing. */
+void trace_wait(const atomic_bool *stop);
 
 #endif

@@ -40,9 +40,9 @@ export class TraceChecker {
   end(): Verdict {
     this.sorter.end();
     const { violations } = this.rules;
-    // With gaps, what the rules say afterwards would be about the gaps.
+    // With gaps, what the rules say afterwards is about the gaps.
     if (this.lost > 0)
-      violations.unshift({
+      violations.splice(0, Infinity, {
         rule: 'complete',
         text: `${this.lost} events were lost: this trace proves nothing`,
       });

@@ -1,0 +1,1 @@
+build/harness.o: harness.c harness.h holder.h

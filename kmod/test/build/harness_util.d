@@ -1,0 +1,1 @@
+build/harness_util.o: harness_util.c harness.h

@@ -1,0 +1,1 @@
+build/holder.o: holder.c holder.h harness.h

@@ -1,0 +1,1 @@
+build/trace.o: trace.c trace.h harness.h
