@@ -81,7 +81,8 @@
 #define FLUX_KF_PARK 0xc028b511
 #define FLUX_KF_RUN 0xc028b512
 #define FLUX_KF_UNREGISTER 0xc010b513
-#define FLUX_KF_MANAGE 0x0000b514 /* by the VMM, for an arbiter that adopts the VM; forced after half a lease; ESTALE without one */
+/* By the VMM, for an arbiter that adopts the VM; forced after half a lease. ESTALE without one. */
+#define FLUX_KF_MANAGE 0x0000b514
 #define FLUX_KF_UNMANAGE 0x0000b515
 #define FLUX_KF_END 0x0000b516 /* every vCPU is DEAD and woken; the VM never runs again */
 

@@ -877,7 +877,8 @@ export const KF_REGISTER = 0xc020b510;
 export const KF_PARK = 0xc028b511;
 export const KF_RUN = 0xc028b512;
 export const KF_UNREGISTER = 0xc010b513;
-/** by the VMM, for an arbiter that adopts the VM; forced after half a lease; ESTALE without one */
+
+// By the VMM, for an arbiter that adopts the VM; forced after half a lease. ESTALE without one.
 export const KF_MANAGE = 0x0000b514;
 export const KF_UNMANAGE = 0x0000b515;
 /** every vCPU is DEAD and woken; the VM never runs again */

@@ -783,7 +783,8 @@ pub const KF_REGISTER: u32 = 0xc020b510;
 pub const KF_PARK: u32 = 0xc028b511;
 pub const KF_RUN: u32 = 0xc028b512;
 pub const KF_UNREGISTER: u32 = 0xc010b513;
-/// by the VMM, for an arbiter that adopts the VM; forced after half a lease; ESTALE without one
+
+// By the VMM, for an arbiter that adopts the VM; forced after half a lease. ESTALE without one.
 pub const KF_MANAGE: u32 = 0x0000b514;
 pub const KF_UNMANAGE: u32 = 0x0000b515;
 /// every vCPU is DEAD and woken; the VM never runs again
