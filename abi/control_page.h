@@ -14,7 +14,8 @@
  *   0x08000  context slots, 16 KiB a vCPU: an interrupted uThread, exported by the host
  *   0x48000  request ring: tail line, then entries
  *   0x69000  completions, one for each ring entry
- *   0x80000  end
+ *   0x80000  trace rings, 64 KiB a vCPU (since minor 1)
+ *   0x180000 end
  *
  * Stamps are 32-bit TSC >> stamp_shift and are compared by signed difference.
  * 64-bit values that JavaScript reads are pairs lo/hi written lo first.
@@ -41,7 +42,12 @@
 #define FLUX_RING_ENTRIES_OFFSET 0x48040
 #define FLUX_RING_ENTRIES 4096
 #define FLUX_COMPLETIONS_OFFSET 0x69000
-#define FLUX_CONTROL_BYTES 0x80000
+#define FLUX_TRACE_OFFSET 0x80000
+#define FLUX_TRACE_BYTES 0x10000
+#define FLUX_TRACE_RECORDS 4096
+#define FLUX_TRACE_TIME_SHIFT 4
+#define FLUX_TRACE_AHEAD 0x4000000
+#define FLUX_CONTROL_BYTES 0x180000
 
 /* Where the guest sees its control page (guest-physical = guest-virtual). */
 #define FLUX_CONTROL_GPA 0x40000000
@@ -54,7 +60,38 @@
 #define FLUX_PORT_LOG 0xe3 /* eax = bytes in this vCPU's log line */
 #define FLUX_PORT_PANIC 0xe4 /* eax = bytes in this vCPU's log line; poisons the VM */
 #define FLUX_PORT_EXIT 0xe5 /* eax = exit code; ends the VM */
+#define FLUX_PORT_BACKTRACE 0xe6 /* where the panic that follows came from: see FLUX_BACKTRACE_FRAMES */
 #define FLUX_PORT_DOORBELL 0xe8 /* ioeventfd: more work than running vCPUs; no answer */
+
+/*
+ * The door FLUX_PORT_BACKTRACE: the vCPU's log line holds code addresses of 64 bits, the
+ * innermost first: bits 0-7 of eax say how many, bits 8-23 how many more there
+ * were before the last FLUX_BACKTRACE_OUTER of them. FLUX_BACKTRACE_FAULT: the
+ * first is an instruction that the processor refused, not a return address.
+ * FLUX_BACKTRACE_PAGE: it was a page fault, and the processor knows the address.
+ */
+#define FLUX_BACKTRACE_FRAMES 32
+#define FLUX_BACKTRACE_OUTER 12
+#define FLUX_BACKTRACE_FAULT 0x1000000
+#define FLUX_BACKTRACE_PAGE 0x2000000
+
+/*
+ * flux_trace_record.what: the event in bits 0-7, a number of 24 bits above it.
+ */
+#define FLUX_TRACE_RUN 1 /* the uThread runs from here on */
+#define FLUX_TRACE_BACK 2 /* it gave way to others: to the tail of the queue */
+#define FLUX_TRACE_FRONT 3 /* it gave way to a park request: to the head of the queue */
+#define FLUX_TRACE_BLOCK 4 /* it waits for something */
+#define FLUX_TRACE_EXIT 5 /* it is done */
+#define FLUX_TRACE_SPAWN 6 /* it was made, and is runnable */
+#define FLUX_TRACE_WAKE 7 /* it was blocked, and is runnable */
+#define FLUX_TRACE_TAKE 8 /* it was taken over, held, from the vCPU in the number, and runs from here on */
+#define FLUX_TRACE_STEAL 9 /* so many uThreads were moved here from another queue */
+#define FLUX_TRACE_PARK 10 /* the core is about to be left, because the host asked */
+#define FLUX_TRACE_YIELD 11 /* the core is about to be given back */
+#define FLUX_TRACE_RESUME 12 /* on the core in the number */
+#define FLUX_TRACE_TIMER 13 /* its deadline has come, and it is runnable */
+#define FLUX_TRACE_PREEMPT 14 /* its time slice was over: to the tail of the queue */
 
 /* What a vCPU says of itself (guest_vcpu.state). */
 #define FLUX_GUEST_BOOTING 0
@@ -76,7 +113,8 @@
  * loads per VM tell that nothing changed.
  */
 struct flux_summary {
-	uint32_t seq; /* bumped after every change below or in a vCPU's queue figures */
+	/* Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a few us. */
+	uint32_t seq;
 	uint32_t runnable; /* runnable uThreads in all queues, running ones not counted */
 	uint32_t ring_head; /* requests taken from the ring so far */
 	uint32_t flags; /* FLUX_SUMMARY_* */
@@ -107,7 +145,14 @@ struct flux_guest_vcpu {
 	uint32_t reserved0;
 	uint32_t done_lo; /* units of work completed on this vCPU: requests or blocks */
 	uint32_t done_hi;
-	uint32_t reserved[12];
+	uint32_t ran_lo; /* TSC ticks from when a uThread was put on this vCPU to when it had left (since minor 1) */
+	uint32_t ran_hi;
+	uint32_t waited_lo; /* stamps that uThreads which ran here had been runnable before, summed up */
+	uint32_t waited_hi;
+	uint32_t blocks; /* uThreads that began to wait for something here */
+	uint32_t wakes; /* uThreads that waited and were made runnable here; all blocks less all wakes wait now */
+	uint32_t timers; /* of those, the ones whose deadline had come */
+	uint32_t reserved[5];
 	uint32_t private_lo; /* the guest's own pointer to the vCPU's data; means nothing to the host */
 	uint32_t private_hi;
 };
@@ -122,7 +167,7 @@ struct flux_host_vcpu {
 	uint32_t held; /* Fluxion: not 0 while this vCPU's interrupted uThread may be stolen */
 	uint32_t answer; /* Fluxion: result of the last door that has one */
 	uint32_t unmanaged; /* Fluxion: not 0 while no arbiter manages this VM */
-	uint32_t reserved0;
+	uint32_t trace_until; /* who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
 	uint32_t reserved[24];
 };
 _Static_assert(sizeof(struct flux_host_vcpu) == 128, "host half of a vCPU block");
@@ -212,5 +257,23 @@ struct flux_completion {
 	uint32_t done_hi;
 };
 _Static_assert(sizeof(struct flux_completion) == 16, "completion");
+
+/*
+ * @shared One event, written by the vCPU whose ring it is in; record = seq mod
+ * FLUX_TRACE_RECORDS, counted by the vCPU alone and never reset. The oldest are
+ * overwritten, whether or not anybody has read them: who reads copies the record
+ * between two looks at `seq_plus_1`, which must be the expected one both times.
+ *
+ * Events are recorded while trace_until is not 0 and lies ahead, by less than
+ * FLUX_TRACE_AHEAD stamps (seconds): who traces has to say so again and again,
+ * so that a tracer that was killed soon costs the VM nothing.
+ */
+struct flux_trace_record {
+	uint32_t seq_plus_1; /* 0 while the record is written; release, written last */
+	uint32_t time; /* TSC >> FLUX_TRACE_TIME_SHIFT */
+	uint32_t what; /* the event, and a number << 8 */
+	uint32_t uthread; /* the uThread that it is about; 0: none */
+};
+_Static_assert(sizeof(struct flux_trace_record) == 16, "trace record");
 
 #endif

@@ -17,6 +17,11 @@ export const vitestReport = join(buildState, 'vitest.json');
 
 const cargoTest = ['cargo', 'test', '--locked', '--no-fail-fast'];
 
+const loomTests = ['', '_queue', '_timers', '_sync', '_sync_units', '_sync_ends'].flatMap((name) => [
+  '--test',
+  `loom${name}`,
+]);
+
 /** @type {Suite[]} */
 export const suites = [
   {
@@ -63,7 +68,7 @@ export const suites = [
     when: 'guest-libos/sched/tests/loom.rs',
     counts: 'cargo',
     cwd: 'guest-libos',
-    command: [...cargoTest, '--release', '--features', 'loom', '-p', 'sched', '--test', 'loom'],
+    command: [...cargoTest, '--release', '--features', 'loom', '-p', 'sched', ...loomTests],
   },
   {
     // Release, as it is built: these run real guests under load, hosted and in KVM.

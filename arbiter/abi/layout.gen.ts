@@ -6,7 +6,7 @@
 
 // A different major is refused by whoever meets it; a newer minor only adds.
 export const ABI_MAJOR = 1;
-export const ABI_MINOR = 0;
+export const ABI_MINOR = 1;
 
 export const MAX_VMS = 1024;
 export const MAX_VCPUS = 16;
@@ -42,7 +42,12 @@ export const RING_OFFSET = 0x48000;
 export const RING_ENTRIES_OFFSET = 0x48040;
 export const RING_ENTRIES = 4096;
 export const COMPLETIONS_OFFSET = 0x69000;
-export const CONTROL_BYTES = 0x80000;
+export const TRACE_OFFSET = 0x80000;
+export const TRACE_BYTES = 0x10000;
+export const TRACE_RECORDS = 4096;
+export const TRACE_TIME_SHIFT = 4;
+export const TRACE_AHEAD = 0x4000000;
+export const CONTROL_BYTES = 0x180000;
 
 /** Where the guest sees its control page (guest-physical = guest-virtual). */
 export const CONTROL_GPA = 0x40000000;
@@ -61,8 +66,50 @@ export const PORT_LOG = 0xe3;
 export const PORT_PANIC = 0xe4;
 /** eax = exit code; ends the VM */
 export const PORT_EXIT = 0xe5;
+/** where the panic that follows came from: see `BACKTRACE_FRAMES` */
+export const PORT_BACKTRACE = 0xe6;
 /** ioeventfd: more work than running vCPUs; no answer */
 export const PORT_DOORBELL = 0xe8;
+
+// The door `PORT_BACKTRACE`: the vCPU's log line holds code addresses of 64 bits, the
+// innermost first: bits 0-7 of eax say how many, bits 8-23 how many more there
+// were before the last `BACKTRACE_OUTER` of them. `BACKTRACE_FAULT`: the
+// first is an instruction that the processor refused, not a return address.
+// `BACKTRACE_PAGE`: it was a page fault, and the processor knows the address.
+export const BACKTRACE_FRAMES = 32;
+export const BACKTRACE_OUTER = 12;
+export const BACKTRACE_FAULT = 0x1000000;
+export const BACKTRACE_PAGE = 0x2000000;
+
+// flux_trace_record.what: the event in bits 0-7, a number of 24 bits above it.
+/** the uThread runs from here on */
+export const TRACE_RUN = 1;
+/** it gave way to others: to the tail of the queue */
+export const TRACE_BACK = 2;
+/** it gave way to a park request: to the head of the queue */
+export const TRACE_FRONT = 3;
+/** it waits for something */
+export const TRACE_BLOCK = 4;
+/** it is done */
+export const TRACE_EXIT = 5;
+/** it was made, and is runnable */
+export const TRACE_SPAWN = 6;
+/** it was blocked, and is runnable */
+export const TRACE_WAKE = 7;
+/** it was taken over, held, from the vCPU in the number, and runs from here on */
+export const TRACE_TAKE = 8;
+/** so many uThreads were moved here from another queue */
+export const TRACE_STEAL = 9;
+/** the core is about to be left, because the host asked */
+export const TRACE_PARK = 10;
+/** the core is about to be given back */
+export const TRACE_YIELD = 11;
+/** on the core in the number */
+export const TRACE_RESUME = 12;
+/** its deadline has come, and it is runnable */
+export const TRACE_TIMER = 13;
+/** its time slice was over: to the tail of the queue */
+export const TRACE_PREEMPT = 14;
 
 // What a vCPU says of itself (guest_vcpu.state).
 export const GUEST_BOOTING = 0;
@@ -86,7 +133,10 @@ export const STEAL_TAKEN = 1;
  * `struct flux_summary` of abi/control_page.h.
  */
 export const SIZE_SUMMARY = 64;
-/** bumped after every change below or in a vCPU's queue figures */
+/**
+ * Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a
+ * few us.
+ */
 export const OFF_SUMMARY_SEQ = 0;
 /** runnable uThreads in all queues, running ones not counted */
 export const OFF_SUMMARY_RUNNABLE = 4;
@@ -101,7 +151,10 @@ export const OFF_SUMMARY_UTHREADS = 20;
 /** the guest checked its own data and found it wrong */
 export const OFF_SUMMARY_INTEGRITY_ERRORS = 24;
 export const OFF_SUMMARY_RESERVED = 28;
-/** bumped after every change below or in a vCPU's queue figures */
+/**
+ * Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a
+ * few us.
+ */
 export const W_SUMMARY_SEQ = 0;
 /** runnable uThreads in all queues, running ones not counted */
 export const W_SUMMARY_RUNNABLE = 1;
@@ -152,7 +205,19 @@ export const OFF_GUEST_VCPU_RESERVED0 = 60;
 /** units of work completed on this vCPU: requests or blocks */
 export const OFF_GUEST_VCPU_DONE_LO = 64;
 export const OFF_GUEST_VCPU_DONE_HI = 68;
-export const OFF_GUEST_VCPU_RESERVED = 72;
+/** TSC ticks from when a uThread was put on this vCPU to when it had left (since minor 1) */
+export const OFF_GUEST_VCPU_RAN_LO = 72;
+export const OFF_GUEST_VCPU_RAN_HI = 76;
+/** stamps that uThreads which ran here had been runnable before, summed up */
+export const OFF_GUEST_VCPU_WAITED_LO = 80;
+export const OFF_GUEST_VCPU_WAITED_HI = 84;
+/** uThreads that began to wait for something here */
+export const OFF_GUEST_VCPU_BLOCKS = 88;
+/** uThreads that waited and were made runnable here; all blocks less all wakes wait now */
+export const OFF_GUEST_VCPU_WAKES = 92;
+/** of those, the ones whose deadline had come */
+export const OFF_GUEST_VCPU_TIMERS = 96;
+export const OFF_GUEST_VCPU_RESERVED = 100;
 /** the guest's own pointer to the vCPU's data; means nothing to the host */
 export const OFF_GUEST_VCPU_PRIVATE_LO = 120;
 export const OFF_GUEST_VCPU_PRIVATE_HI = 124;
@@ -185,7 +250,19 @@ export const W_GUEST_VCPU_RESERVED0 = 15;
 /** units of work completed on this vCPU: requests or blocks */
 export const W_GUEST_VCPU_DONE_LO = 16;
 export const W_GUEST_VCPU_DONE_HI = 17;
-export const W_GUEST_VCPU_RESERVED = 18;
+/** TSC ticks from when a uThread was put on this vCPU to when it had left (since minor 1) */
+export const W_GUEST_VCPU_RAN_LO = 18;
+export const W_GUEST_VCPU_RAN_HI = 19;
+/** stamps that uThreads which ran here had been runnable before, summed up */
+export const W_GUEST_VCPU_WAITED_LO = 20;
+export const W_GUEST_VCPU_WAITED_HI = 21;
+/** uThreads that began to wait for something here */
+export const W_GUEST_VCPU_BLOCKS = 22;
+/** uThreads that waited and were made runnable here; all blocks less all wakes wait now */
+export const W_GUEST_VCPU_WAKES = 23;
+/** of those, the ones whose deadline had come */
+export const W_GUEST_VCPU_TIMERS = 24;
+export const W_GUEST_VCPU_RESERVED = 25;
 /** the guest's own pointer to the vCPU's data; means nothing to the host */
 export const W_GUEST_VCPU_PRIVATE_LO = 30;
 export const W_GUEST_VCPU_PRIVATE_HI = 31;
@@ -210,7 +287,8 @@ export const OFF_HOST_VCPU_HELD = 16;
 export const OFF_HOST_VCPU_ANSWER = 20;
 /** Fluxion: not 0 while no arbiter manages this VM */
 export const OFF_HOST_VCPU_UNMANAGED = 24;
-export const OFF_HOST_VCPU_RESERVED0 = 28;
+/** who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
+export const OFF_HOST_VCPU_TRACE_UNTIL = 28;
 export const OFF_HOST_VCPU_RESERVED = 32;
 /** arbiter: the latest park request */
 export const W_HOST_VCPU_PARK_GEN = 0;
@@ -226,7 +304,8 @@ export const W_HOST_VCPU_HELD = 4;
 export const W_HOST_VCPU_ANSWER = 5;
 /** Fluxion: not 0 while no arbiter manages this VM */
 export const W_HOST_VCPU_UNMANAGED = 6;
-export const W_HOST_VCPU_RESERVED0 = 7;
+/** who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
+export const W_HOST_VCPU_TRACE_UNTIL = 7;
 export const W_HOST_VCPU_RESERVED = 8;
 
 /**
@@ -440,6 +519,36 @@ export const W_COMPLETION_WAIT = 1;
 /** TSC when the last part was finished */
 export const W_COMPLETION_DONE_LO = 2;
 export const W_COMPLETION_DONE_HI = 3;
+
+/**
+ * One event, written by the vCPU whose ring it is in; record = seq mod
+ * `TRACE_RECORDS`, counted by the vCPU alone and never reset. The oldest are
+ * overwritten, whether or not anybody has read them: who reads copies the record
+ * between two looks at `seq_plus_1`, which must be the expected one both times.
+ *
+ * Events are recorded while trace_until is not 0 and lies ahead, by less than
+ * `TRACE_AHEAD` stamps (seconds): who traces has to say so again and again,
+ * so that a tracer that was killed soon costs the VM nothing.
+ *
+ * `struct flux_trace_record` of abi/control_page.h.
+ */
+export const SIZE_TRACE_RECORD = 16;
+/** 0 while the record is written; release, written last */
+export const OFF_TRACE_RECORD_SEQ_PLUS_1 = 0;
+/** TSC >> `TRACE_TIME_SHIFT` */
+export const OFF_TRACE_RECORD_TIME = 4;
+/** the event, and a number << 8 */
+export const OFF_TRACE_RECORD_WHAT = 8;
+/** the uThread that it is about; 0: none */
+export const OFF_TRACE_RECORD_UTHREAD = 12;
+/** 0 while the record is written; release, written last */
+export const W_TRACE_RECORD_SEQ_PLUS_1 = 0;
+/** TSC >> `TRACE_TIME_SHIFT` */
+export const W_TRACE_RECORD_TIME = 1;
+/** the event, and a number << 8 */
+export const W_TRACE_RECORD_WHAT = 2;
+/** the uThread that it is about; 0: none */
+export const W_TRACE_RECORD_UTHREAD = 3;
 
 // ---- abi/handoff.h ----
 

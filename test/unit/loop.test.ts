@@ -168,6 +168,31 @@ describe('loop: cores follow work', () => {
     expect(w.owner(1)).toBe(0);
   });
 
+  test('a timer that was put off, or taken off, does not count', () => {
+    const w = new World();
+    w.vm(0);
+    const at = summaryBase(0);
+    const show = (agoUs: number, flags: number): void => {
+      w.arena[at + W_SUMMARY_FLAGS] = (w.arena[at + W_SUMMARY_FLAGS] & ~SUMMARY_TIMER) | flags;
+      w.arena[at + W_SUMMARY_NEXT_TIMER] = w.stamp(agoUs);
+      w.arena[at + W_SUMMARY_SEQ]++;
+    };
+    show(-50, SUMMARY_TIMER);
+    w.run(40);
+    show(-50, SUMMARY_TIMER);
+    w.run(40);
+    expect(w.owner(1)).toBe(-1);
+    show(-5, 0);
+    w.run(40);
+    expect(w.owner(1)).toBe(-1);
+    // A quarter of the range ahead is as far as a guest shows one.
+    w.arena[at + W_SUMMARY_FLAGS] |= SUMMARY_TIMER;
+    w.arena[at + W_SUMMARY_NEXT_TIMER] = (w.stamp() + 2 ** 30) | 0;
+    w.arena[at + W_SUMMARY_SEQ]++;
+    w.run(100);
+    expect(w.owner(1)).toBe(-1);
+  });
+
   test('a guest that has not booted gets a core', () => {
     const w = new World();
     w.vm(0, { booted: false });

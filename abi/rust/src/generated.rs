@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicU8};
 
 // A different major is refused by whoever meets it; a newer minor only adds.
 pub const ABI_MAJOR: u32 = 1;
-pub const ABI_MINOR: u32 = 0;
+pub const ABI_MINOR: u32 = 1;
 
 pub const MAX_VMS: usize = 1024;
 pub const MAX_VCPUS: usize = 16;
@@ -45,7 +45,12 @@ pub const RING_OFFSET: usize = 0x48000;
 pub const RING_ENTRIES_OFFSET: usize = 0x48040;
 pub const RING_ENTRIES: usize = 4096;
 pub const COMPLETIONS_OFFSET: usize = 0x69000;
-pub const CONTROL_BYTES: usize = 0x80000;
+pub const TRACE_OFFSET: usize = 0x80000;
+pub const TRACE_BYTES: usize = 0x10000;
+pub const TRACE_RECORDS: u32 = 4096;
+pub const TRACE_TIME_SHIFT: u32 = 4;
+pub const TRACE_AHEAD: u32 = 0x4000000;
+pub const CONTROL_BYTES: usize = 0x180000;
 
 /// Where the guest sees its control page (guest-physical = guest-virtual).
 pub const CONTROL_GPA: u32 = 0x40000000;
@@ -64,8 +69,50 @@ pub const PORT_LOG: u16 = 0xe3;
 pub const PORT_PANIC: u16 = 0xe4;
 /// eax = exit code; ends the VM
 pub const PORT_EXIT: u16 = 0xe5;
+/// where the panic that follows came from: see `BACKTRACE_FRAMES`
+pub const PORT_BACKTRACE: u16 = 0xe6;
 /// ioeventfd: more work than running vCPUs; no answer
 pub const PORT_DOORBELL: u16 = 0xe8;
+
+// The door `PORT_BACKTRACE`: the vCPU's log line holds code addresses of 64 bits, the
+// innermost first: bits 0-7 of eax say how many, bits 8-23 how many more there
+// were before the last `BACKTRACE_OUTER` of them. `BACKTRACE_FAULT`: the
+// first is an instruction that the processor refused, not a return address.
+// `BACKTRACE_PAGE`: it was a page fault, and the processor knows the address.
+pub const BACKTRACE_FRAMES: u32 = 32;
+pub const BACKTRACE_OUTER: u32 = 12;
+pub const BACKTRACE_FAULT: u32 = 0x1000000;
+pub const BACKTRACE_PAGE: u32 = 0x2000000;
+
+// flux_trace_record.what: the event in bits 0-7, a number of 24 bits above it.
+/// the uThread runs from here on
+pub const TRACE_RUN: u32 = 1;
+/// it gave way to others: to the tail of the queue
+pub const TRACE_BACK: u32 = 2;
+/// it gave way to a park request: to the head of the queue
+pub const TRACE_FRONT: u32 = 3;
+/// it waits for something
+pub const TRACE_BLOCK: u32 = 4;
+/// it is done
+pub const TRACE_EXIT: u32 = 5;
+/// it was made, and is runnable
+pub const TRACE_SPAWN: u32 = 6;
+/// it was blocked, and is runnable
+pub const TRACE_WAKE: u32 = 7;
+/// it was taken over, held, from the vCPU in the number, and runs from here on
+pub const TRACE_TAKE: u32 = 8;
+/// so many uThreads were moved here from another queue
+pub const TRACE_STEAL: u32 = 9;
+/// the core is about to be left, because the host asked
+pub const TRACE_PARK: u32 = 10;
+/// the core is about to be given back
+pub const TRACE_YIELD: u32 = 11;
+/// on the core in the number
+pub const TRACE_RESUME: u32 = 12;
+/// its deadline has come, and it is runnable
+pub const TRACE_TIMER: u32 = 13;
+/// its time slice was over: to the tail of the queue
+pub const TRACE_PREEMPT: u32 = 14;
 
 // What a vCPU says of itself (guest_vcpu.state).
 pub const GUEST_BOOTING: u32 = 0;
@@ -88,7 +135,8 @@ pub const STEAL_TAKEN: u32 = 1;
 /// `struct flux_summary` of abi/control_page.h, 64 bytes.
 #[repr(C)]
 pub struct Summary {
-    /// bumped after every change below or in a vCPU's queue figures
+    /// Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than
+    /// a few us.
     pub seq: AtomicU32,
     /// runnable uThreads in all queues, running ones not counted
     pub runnable: AtomicU32,
@@ -151,7 +199,19 @@ pub struct GuestVcpu {
     /// units of work completed on this vCPU: requests or blocks
     pub done_lo: AtomicU32,
     pub done_hi: AtomicU32,
-    pub reserved: [AtomicU32; 12],
+    /// TSC ticks from when a uThread was put on this vCPU to when it had left (since minor 1)
+    pub ran_lo: AtomicU32,
+    pub ran_hi: AtomicU32,
+    /// stamps that uThreads which ran here had been runnable before, summed up
+    pub waited_lo: AtomicU32,
+    pub waited_hi: AtomicU32,
+    /// uThreads that began to wait for something here
+    pub blocks: AtomicU32,
+    /// uThreads that waited and were made runnable here; all blocks less all wakes wait now
+    pub wakes: AtomicU32,
+    /// of those, the ones whose deadline had come
+    pub timers: AtomicU32,
+    pub reserved: [AtomicU32; 5],
     /// the guest's own pointer to the vCPU's data; means nothing to the host
     pub private_lo: AtomicU32,
     pub private_hi: AtomicU32,
@@ -177,7 +237,14 @@ const _: () = {
     assert!(offset_of!(GuestVcpu, reserved0) == 60);
     assert!(offset_of!(GuestVcpu, done_lo) == 64);
     assert!(offset_of!(GuestVcpu, done_hi) == 68);
-    assert!(offset_of!(GuestVcpu, reserved) == 72);
+    assert!(offset_of!(GuestVcpu, ran_lo) == 72);
+    assert!(offset_of!(GuestVcpu, ran_hi) == 76);
+    assert!(offset_of!(GuestVcpu, waited_lo) == 80);
+    assert!(offset_of!(GuestVcpu, waited_hi) == 84);
+    assert!(offset_of!(GuestVcpu, blocks) == 88);
+    assert!(offset_of!(GuestVcpu, wakes) == 92);
+    assert!(offset_of!(GuestVcpu, timers) == 96);
+    assert!(offset_of!(GuestVcpu, reserved) == 100);
     assert!(offset_of!(GuestVcpu, private_lo) == 120);
     assert!(offset_of!(GuestVcpu, private_hi) == 124);
 };
@@ -201,7 +268,8 @@ pub struct HostVcpu {
     pub answer: AtomicU32,
     /// Fluxion: not 0 while no arbiter manages this VM
     pub unmanaged: AtomicU32,
-    pub reserved0: AtomicU32,
+    /// who traces: 0, or the stamp until which events are recorded (see flux_trace_record)
+    pub trace_until: AtomicU32,
     pub reserved: [AtomicU32; 24],
 }
 
@@ -214,7 +282,7 @@ const _: () = {
     assert!(offset_of!(HostVcpu, held) == 16);
     assert!(offset_of!(HostVcpu, answer) == 20);
     assert!(offset_of!(HostVcpu, unmanaged) == 24);
-    assert!(offset_of!(HostVcpu, reserved0) == 28);
+    assert!(offset_of!(HostVcpu, trace_until) == 28);
     assert!(offset_of!(HostVcpu, reserved) == 32);
 };
 
@@ -404,6 +472,36 @@ const _: () = {
     assert!(offset_of!(Completion, wait) == 4);
     assert!(offset_of!(Completion, done_lo) == 8);
     assert!(offset_of!(Completion, done_hi) == 12);
+};
+
+/// One event, written by the vCPU whose ring it is in; record = seq mod
+/// `TRACE_RECORDS`, counted by the vCPU alone and never reset. The oldest are
+/// overwritten, whether or not anybody has read them: who reads copies the record
+/// between two looks at `seq_plus_1`, which must be the expected one both times.
+///
+/// Events are recorded while trace_until is not 0 and lies ahead, by less than
+/// `TRACE_AHEAD` stamps (seconds): who traces has to say so again and again,
+/// so that a tracer that was killed soon costs the VM nothing.
+///
+/// `struct flux_trace_record` of abi/control_page.h, 16 bytes.
+#[repr(C)]
+pub struct TraceRecord {
+    /// 0 while the record is written; release, written last
+    pub seq_plus_1: AtomicU32,
+    /// TSC >> `TRACE_TIME_SHIFT`
+    pub time: AtomicU32,
+    /// the event, and a number << 8
+    pub what: AtomicU32,
+    /// the uThread that it is about; 0: none
+    pub uthread: AtomicU32,
+}
+
+const _: () = {
+    assert!(size_of::<TraceRecord>() == 16);
+    assert!(offset_of!(TraceRecord, seq_plus_1) == 0);
+    assert!(offset_of!(TraceRecord, time) == 4);
+    assert!(offset_of!(TraceRecord, what) == 8);
+    assert!(offset_of!(TraceRecord, uthread) == 12);
 };
 
 // ---- abi/handoff.h ----

@@ -32,7 +32,12 @@ const _: () = {
     assert!(CONTEXT_OFFSET + MAX_VCPUS * CONTEXT_BYTES <= RING_OFFSET);
     assert!(RING_OFFSET + size_of::<Ring>() <= RING_ENTRIES_OFFSET);
     assert!(RING_ENTRIES_OFFSET + RING_ENTRIES * size_of::<Request>() <= COMPLETIONS_OFFSET);
-    assert!(COMPLETIONS_OFFSET + RING_ENTRIES * size_of::<Completion>() <= CONTROL_BYTES);
+    assert!(COMPLETIONS_OFFSET + RING_ENTRIES * size_of::<Completion>() <= TRACE_OFFSET);
+    assert!(TRACE_OFFSET + MAX_VCPUS * TRACE_BYTES <= CONTROL_BYTES);
+    assert!(
+        TRACE_RECORDS as usize * size_of::<TraceRecord>() == TRACE_BYTES && TRACE_RECORDS.is_power_of_two()
+    );
+    assert!(BACKTRACE_FRAMES as usize * 8 <= LOG_BYTES && BACKTRACE_OUTER < BACKTRACE_FRAMES);
 
     assert!(size_of::<Table>() <= CORES_OFFSET);
     assert!(CORES_OFFSET + MAX_CORES * size_of::<Core>() <= VMS_OFFSET);

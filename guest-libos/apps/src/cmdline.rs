@@ -49,10 +49,10 @@ impl fmt::Display for List {
 impl fmt::Display for BadArgs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadArgs::Empty => write!(f, "it names no workload; begin with serve, batch or probe"),
+            BadArgs::Empty => write!(f, "it names no workload; begin with serve, batch, probe or micro"),
             BadArgs::Workload(found) => write!(
                 f,
-                "no workload is called {found}; there are serve, batch and probe"
+                "no workload is called {found}; there are serve, batch, probe and micro"
             ),
             BadArgs::NotAPair(found) => write!(f, "{found} is not of the form key=value"),
             BadArgs::Unknown { key, known } => write!(f, "no key is called {key}; there are {}", List(known)),
@@ -98,7 +98,7 @@ impl<'a> Args<'a> {
     pub fn only(&self, known: &'static [&'static str]) -> Result<(), BadArgs<'a>> {
         for (i, pair) in self.pairs().enumerate() {
             let (key, _) = pair?;
-            if !known.contains(&key) {
+            if !known.contains(&key) && !libos::options::KEYS.contains(&key) {
                 return Err(BadArgs::Unknown { key, known });
             }
             if self
@@ -151,6 +151,8 @@ mod tests {
         let (workload, args) = Args::split("  serve fanout=4\tother=x ").expect("fine");
         assert_eq!(workload, "serve");
         assert_eq!(args.only(KNOWN), Ok(()));
+        let with_ours = Args::split("serve on_park=hand").map(|(_, args)| args.only(KNOWN));
+        assert_eq!(with_ours, Ok(Ok(())), "an option of FluxOS's own");
         assert_eq!(args.number("fanout", 1, 0, 64), Ok(4));
         assert_eq!(args.number("missing", 7, 0, 64), Ok(7));
         assert_eq!(args.text("other"), Some("x"));
@@ -162,7 +164,7 @@ mod tests {
         let say = |bad: BadArgs<'_>| format!("{bad}");
         assert_eq!(
             say(BadArgs::Workload("srve")),
-            "no workload is called srve; there are serve, batch and probe"
+            "no workload is called srve; there are serve, batch, probe and micro"
         );
         let unknown = args("serve fanuot=4").only(KNOWN).expect_err("unknown");
         assert_eq!(say(unknown), "no key is called fanuot; there are fanout, other");

@@ -4,7 +4,11 @@
 //! serve [fanout=N]
 //! batch [uthreads=N] [yield_every=K] [chain=N]
 //! probe mode=poll|spin|yield|lock|stubborn|crash|liar [...]
+//! micro
 //! ```
+//!
+//! Each of them may also have `on_park=stay|hand`: whether the queue of a vCPU that is asked to leave its
+//! core waits for thieves, or is handed to another vCPU (see `libos::options`).
 //!
 //! The same code runs in KVM guests and hosted.
 
@@ -13,6 +17,7 @@
 pub mod batch;
 pub mod cmdline;
 pub mod hash;
+pub mod micro;
 pub mod probe;
 pub mod rounds;
 pub mod serve;
@@ -23,7 +28,7 @@ use cmdline::{Args, BadArgs};
 pub fn main() {
     let cmdline = libos::uthread::kernel().page.cmdline();
     if let Err(bad) = start(cmdline) {
-        libos::log::fatal(format_args!("command line \"{cmdline}\": {bad}"));
+        libos::log::give_up(format_args!("command line \"{cmdline}\": {bad}"));
     }
 }
 
@@ -33,6 +38,7 @@ fn start(cmdline: &'static str) -> Result<(), BadArgs<'static>> {
         "serve" => serve::start(args),
         "batch" => batch::start(args),
         "probe" => probe::start(args),
+        "micro" => micro::start(args),
         _ => Err(BadArgs::Workload(workload)),
     }
 }

@@ -5,6 +5,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::gs;
 
+/// What `critical` says while a vCPU describes an exception.
+pub const DYING: u32 = 2;
 /// Vectors that are exceptions.
 pub const VECTORS: usize = 32;
 const GATES: usize = 256;
@@ -123,7 +125,11 @@ global_asm!(
     ".endr",
     ".balign 16",
     "flux_trap_common:",
-    "mov dword ptr gs:[{critical}], 1",
+    // A second exception is one in the description of the first: the end, without a word. The
+    // stack that the first one stood on is overwritten by now.
+    "cmp dword ptr gs:[{critical}], {dying}",
+    "je 2f",
+    "mov dword ptr gs:[{critical}], {dying}",
     "push rax",
     "push rbx",
     "push rcx",
@@ -144,7 +150,14 @@ global_asm!(
     "cld",
     "call qword ptr [rip + {handler}]",
     "ud2",
+    "2:",
+    "mov edx, {panic}",
+    "xor eax, eax",
+    "out dx, eax",
+    "jmp 2b",
     ".popsection",
+    dying = const DYING,
+    panic = const flux_abi::PORT_PANIC,
     critical = const gs::CRITICAL,
     handler = sym HANDLER,
 );

@@ -26,7 +26,7 @@ extern "C" fn vcpu(id: u32, page: *mut u8) -> ! {
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    libos::log::fatal(format_args!("FluxOS panicked: {info}"))
+    libos::log::panicked(format_args!("{}", info.message()), info.location())
 }
 
 /// The prebuilt core library refers to it when nothing is optimised; nothing here unwinds.

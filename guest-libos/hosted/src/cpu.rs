@@ -40,6 +40,8 @@ pub struct Cpu {
     /// The guest's side while Fluxion runs.
     guest: UnsafeCell<u64>,
     in_guest: Cell<bool>,
+    /// The guest's side has been refused something, and says what.
+    pub(crate) dying: Cell<bool>,
     stop: Cell<Stop>,
     /// The signal frame that holds the interrupted context, or null. Read by a thief's thread,
     /// which the held word has given the right to.
@@ -69,6 +71,7 @@ impl Cpu {
             fluxion: UnsafeCell::new(0),
             guest: UnsafeCell::new(guest),
             in_guest: Cell::new(false),
+            dying: Cell::new(false),
             stop: Cell::new(Stop::Kicked),
             frame: AtomicPtr::new(std::ptr::null_mut()),
         }

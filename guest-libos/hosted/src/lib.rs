@@ -12,6 +12,7 @@ pub mod door;
 pub mod export;
 pub mod machine;
 pub mod memory;
+pub mod panics;
 pub mod signals;
 pub mod vcpu;
 

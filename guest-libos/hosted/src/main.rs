@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use fluxion::args::{self, Command, Config};
 use fluxion::process::{self, StartError};
+use fluxion::symbols::Symbols;
 use fluxion::vm::Ended;
 use handoff::kflux::KfluxError;
 use handoff::TableError;
 use hosted::machine::HostedError;
-use hosted::Boot;
+use hosted::{panics, Boot};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -72,5 +73,7 @@ fn run(config: Config) -> Result<Ended, Error> {
         page: prepared.page.clone(),
     };
     let vcpus = hosted::boot(&boot, &mut prepared.header)?;
+    prepared.symbols = Symbols::of_this_program();
+    prepared.panicked = Some(panics::in_guest);
     Ok(prepared.run(vcpus)?)
 }

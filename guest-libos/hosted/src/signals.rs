@@ -6,6 +6,8 @@ use std::ptr;
 
 use handoff::linux::kick_signal;
 
+use libos::trap::{self, Fault};
+
 use crate::cpu::{Cpu, Stop};
 
 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
@@ -18,25 +20,47 @@ const FAULTS: [libc::c_int; 5] = [
     libc::SIGTRAP,
 ];
 
+/// The kernel's word for a signal that has no address, which the libc crate does not name.
+const SI_KERNEL: libc::c_int = 0x80;
+
+fn name(signal: libc::c_int) -> &'static str {
+    match signal {
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGILL => "invalid instruction, SIGILL",
+        libc::SIGFPE => "arithmetic error, SIGFPE",
+        libc::SIGTRAP => "breakpoint, SIGTRAP",
+        _ => "a signal",
+    }
+}
+
 /// Sets the handlers of this process.
 pub fn install() -> io::Result<()> {
-    handle(kick_signal(), kicked)?;
+    handle(kick_signal(), kicked, &[])?;
     for signal in FAULTS {
-        handle(signal, fault)?;
+        // One that comes while another is described must be seen too, or it ends the process.
+        handle(signal, fault, &FAULTS)?;
     }
     Ok(())
 }
 
-fn handle(signal: libc::c_int, handler: Handler) -> io::Result<()> {
+/// Sets a handler that only the signals in `within` interrupt.
+fn handle(signal: libc::c_int, handler: Handler, within: &[libc::c_int]) -> io::Result<()> {
     // SAFETY: sigaction consists of integers and a mask, for which zeroes are a value.
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     // On the alternate stack: a uThread whose context is taken over goes on upon its own stack
     // while this handler still stands here.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    if within.contains(&signal) {
+        action.sa_flags |= libc::SA_NODEFER;
+    }
     // SAFETY: the mask and the action are our own; the handler keeps to what a handler may do.
     let result = unsafe {
         libc::sigfillset(&mut action.sa_mask);
+        for signal in within {
+            libc::sigdelset(&mut action.sa_mask, *signal);
+        }
         libc::sigaction(signal, &action, ptr::null_mut())
     };
     if result != 0 {
@@ -98,9 +122,32 @@ extern "C" fn fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *m
         return;
     };
     let frame = context.cast::<libc::ucontext_t>();
-    // SAFETY: the kernel gives a handler of this kind both, filled in.
+    // SAFETY: the kernel gives a handler of this kind both, filled in. The guest's side is this
+    // thread's, whose GS base is set.
     unsafe {
         let register = |which: libc::c_int| (*frame).uc_mcontext.gregs[which as usize] as u64;
+        // FluxOS says it, as it says of an exception; unless it was just doing that.
+        if !cpu.dying.replace(true) {
+            let address = (*info).si_addr() as u64;
+            let segv = matches!(signal, libc::SIGSEGV | libc::SIGBUS);
+            // SI_KERNEL: a general protection fault, which has no address.
+            let page = segv && (*info).si_code != SI_KERNEL;
+            let fault = Fault {
+                rip: register(libc::REG_RIP),
+                rsp: register(libc::REG_RSP),
+                rbp: register(libc::REG_RBP),
+                address: page.then_some(address),
+                page,
+            };
+            match page {
+                true => trap::signal(
+                    &fault,
+                    format_args!("page fault ({}, address {address:#x})", name(signal)),
+                ),
+                false if segv => trap::signal(&fault, format_args!("general protection fault, SIGSEGV")),
+                false => trap::signal(&fault, format_args!("{}", name(signal))),
+            }
+        }
         let why = Stop::Fault {
             signal,
             rip: register(libc::REG_RIP),

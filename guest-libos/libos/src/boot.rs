@@ -1,6 +1,6 @@
 //! How a vCPU comes to its scheduler, the first one by making everything that is shared.
 
-use core::sync::atomic::{fence, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use arch::clock::tsc;
 use arch::extended;
@@ -13,6 +13,7 @@ use crate::log::{fatal, fatal_at};
 use crate::make::{make, xsave_mask, Failed};
 use crate::page::Page;
 use crate::platform::Platform;
+use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::uthread;
 use crate::vcpu::Local;
@@ -23,7 +24,7 @@ pub struct Boot {
     state: AtomicU32,
     kernel: AtomicPtr<Kernel>,
     /// vCPUs that have gone, or are about to go, through the yield door, from the very first.
-    pub(crate) sleepers: AtomicU32,
+    pub(crate) sleepers: Sleepers,
 }
 
 const NEW: u32 = 0;
@@ -35,7 +36,7 @@ impl Boot {
         Boot {
             state: AtomicU32::new(NEW),
             kernel: AtomicPtr::new(core::ptr::null_mut()),
-            sleepers: AtomicU32::new(0),
+            sleepers: Sleepers::new(),
         }
     }
 }
@@ -60,6 +61,8 @@ pub unsafe fn enter(
     page: *mut u8,
 ) -> ! {
     let at = tsc();
+    // What a walk up the scheduler's stack comes to last is this function's frame.
+    let top = (&raw const at) as u64 & !7;
     // SAFETY: by the caller's promise.
     let page = unsafe { Page::new(page) };
     let header = page.header();
@@ -80,8 +83,12 @@ pub unsafe fn enter(
                     boot.kernel
                         .store((&raw const *kernel).cast_mut(), Ordering::Relaxed);
                     // SAFETY: `vcpu` is this vCPU's number.
-                    let local = unsafe { arrive(kernel, vcpu) };
-                    if uthread::create(local, main).is_err() {
+                    let local = unsafe { arrive(kernel, vcpu, top) };
+                    let named = move || {
+                        uthread::set_name("main");
+                        main()
+                    };
+                    if uthread::create(local, named).is_err() {
                         fatal_at(
                             page,
                             platform,
@@ -102,7 +109,7 @@ pub unsafe fn enter(
     // SAFETY: DONE was seen or stored, so the kernel is there and complete.
     unsafe {
         let kernel = &*boot.kernel.load(Ordering::Relaxed);
-        let local = arrive(kernel, vcpu);
+        let local = arrive(kernel, vcpu, top);
         local.entered(at);
         local.wait_for_slot();
         local.schedule()
@@ -112,10 +119,12 @@ pub unsafe fn enter(
 /// Makes the private data this vCPU's.
 ///
 /// # Safety
-/// `critical` and GS base are set; `vcpu` is this vCPU's number.
-unsafe fn arrive(kernel: &'static Kernel, vcpu: u32) -> &'static Local {
+/// `critical` and GS base are set; `vcpu` is this vCPU's number. All of the stack below `top` that
+/// is in use is mapped.
+unsafe fn arrive(kernel: &'static Kernel, vcpu: u32, top: u64) -> &'static Local {
     match kernel.locals.get(vcpu as usize) {
         Some(local) => {
+            local.boot_top.store(top, Ordering::Relaxed);
             // SAFETY: by the caller's promise; the data lives for good.
             unsafe { gs::set_private((&raw const *local) as u64) };
             local
@@ -146,13 +155,12 @@ fn wait_for_boot(boot: &Boot, page: Page, platform: &dyn Platform, vcpu: u32) {
                 .store(host.park_gen.load(Ordering::Relaxed), Ordering::Relaxed);
             platform.door(PORT_PARK, 0);
         } else if tsc().saturating_sub(since) >= spin {
-            boot.sleepers.fetch_add(1, Ordering::Relaxed);
-            // As in `Local::yield_core`: the first uThread is announced after it was made.
-            fence(Ordering::SeqCst);
+            // The first uThread is announced after it was made.
+            boot.sleepers.going();
             if page.summary().runnable.load(Ordering::Relaxed) == 0 {
                 platform.door(PORT_YIELD, 0);
             }
-            boot.sleepers.fetch_sub(1, Ordering::Relaxed);
+            boot.sleepers.back();
         } else {
             core::hint::spin_loop();
             continue;
@@ -182,6 +190,7 @@ impl Local {
             }
             since = tsc();
         }
+        self.away.store(0, Ordering::Relaxed);
         let current = self.current.load(Ordering::Relaxed);
         if current != NOBODY {
             fatal(format_args!(

@@ -1,16 +1,19 @@
 //! What all vCPUs of the VM share.
 
 use core::cell::Cell;
-use core::sync::atomic::{fence, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use flux_abi::{GuestVcpu, Summary};
 use sched::queue::Figures;
 use sched::slots::Slots;
+use sched::timers::Earliest;
 use sched::waiters::Links;
 use sched::{Id, NOBODY};
 
+use crate::options::OnPark;
 use crate::page::Page;
 use crate::platform::Platform;
+use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::uthread::UThread;
 use crate::vcpu::Local;
@@ -23,11 +26,13 @@ pub struct Kernel {
     pub clock: Clock,
     /// Ticks that an idle vCPU looks for work before it gives its core back.
     pub(crate) idle_ticks: u64,
+    pub(crate) on_park: OnPark,
     pub(crate) locals: &'static [Local],
     pub(crate) uthreads: &'static [UThread],
     pub(crate) slots: Slots<'static>,
-    /// vCPUs that have gone, or are about to go, through the yield door.
-    pub(crate) sleepers: &'static AtomicU32,
+    /// When the first timer of all vCPUs is due.
+    pub(crate) earliest: Earliest,
+    pub(crate) sleepers: &'static Sleepers,
     /// A `&'static &'static dyn Source`, or null: a fat pointer does not fit an atomic.
     pub(crate) source: AtomicPtr<&'static dyn Source>,
 }
@@ -57,21 +62,16 @@ impl Kernel {
 
     /// Work was made ready: if vCPUs sleep and no arbiter looks after the VM, wakes one.
     pub(crate) fn announce(&self, vcpu: u32) {
-        // Pairs with the fence in `Local::yield_core`: either the sleeper's look finds the work,
-        // or this look finds the sleeper.
-        fence(Ordering::SeqCst);
-        if self.sleepers.load(Ordering::Relaxed) != 0
-            && self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0
-        {
+        let unmanaged = || self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0;
+        if self.sleepers.wants_ring(unmanaged) {
             self.platform.door(flux_abi::PORT_DOORBELL, 0);
         }
     }
 
-    /// One more or fewer uThread is alive.
+    /// One more or fewer uThread is alive. Nobody acts upon that, so nobody is told.
     pub(crate) fn count_alive(&self, delta: i32) {
         let summary = self.page.summary();
         summary.uthreads.fetch_add(delta as u32, Ordering::Relaxed);
-        summary.seq.fetch_add(1, Ordering::Release);
     }
 
     /// The guest checked its own data and found it wrong.
@@ -105,24 +105,56 @@ impl Links for Kernel {
 }
 
 /// Publishes a run queue's figures in the control page.
+///
+/// The summary line is written by all vCPUs, so it is touched as little as can be: the number of
+/// runnable uThreads only when this queue's length has changed, and the sequence number besides
+/// only when the oldest stamp has moved by [`GRAIN_NS`] since it was last told. So whoever reads a
+/// queue again when the number has changed knows its length, and its oldest stamp to that grain.
 pub struct PageFigures {
-    pub(crate) guest: &'static GuestVcpu,
-    pub(crate) summary: &'static Summary,
+    guest: &'static GuestVcpu,
+    summary: &'static Summary,
+    /// In stamps.
+    grain: u32,
+    /// The oldest stamp when the sequence number was bumped for this queue the last time. Written
+    /// by several; a wrong one is a bump too many, or one that comes a grain later.
+    told: AtomicU32,
+}
+
+/// How far the oldest stamp may have moved without the host being told.
+const GRAIN_NS: u64 = 4_000;
+
+impl PageFigures {
+    pub(crate) fn new(guest: &'static GuestVcpu, summary: &'static Summary, clock: &Clock) -> PageFigures {
+        PageFigures {
+            guest,
+            summary,
+            grain: clock.stamps(GRAIN_NS),
+            told: AtomicU32::new(0),
+        }
+    }
 }
 
 impl Figures for PageFigures {
-    fn queue(&self, len: u32, oldest: u32) {
+    fn show(&self, len: u32, oldest: u32) {
         // The stamp first: who reads a length that is not 0 finds a stamp that was one.
         self.guest.oldest.store(oldest, Ordering::Relaxed);
-        self.guest.runq_len.store(len, Ordering::Release);
+        let before = self.guest.runq_len.swap(len, Ordering::AcqRel);
+        if before != len {
+            // The sum of what all queues show, because each knows what it showed before.
+            self.summary
+                .runnable
+                .fetch_add(len.wrapping_sub(before), Ordering::Relaxed);
+        }
+        let moved = oldest.wrapping_sub(self.told.load(Ordering::Relaxed)) as i32;
+        if before != len || len != 0 && moved.unsigned_abs() > self.grain {
+            self.told.store(oldest, Ordering::Relaxed);
+            // Release, last: who sees the new number sees the figures. Pairs with the arbiter's read.
+            self.summary.seq.fetch_add(1, Ordering::Release);
+        }
     }
 
-    fn changed(&self, delta: i32) {
-        if delta != 0 {
-            self.summary.runnable.fetch_add(delta as u32, Ordering::Relaxed);
-        }
-        // Release, last: who sees the new number sees the figures. Pairs with the arbiter's read.
-        self.summary.seq.fetch_add(1, Ordering::Release);
+    fn oldest(&self) -> u32 {
+        self.guest.oldest.load(Ordering::Relaxed)
     }
 }
 

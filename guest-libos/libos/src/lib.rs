@@ -15,7 +15,7 @@
 //!   is held, its context is in the host's hands, and `current` goes along with it: back with the
 //!   vCPU, or to the thief that the host answered TAKEN, once (the host's held word decides).
 //! * **blocked**: on one wait list, or handed by whoever let it go from there to a run queue.
-//! * **free**.
+//! * **free**, or ended and not joined yet: on no list, its place and its stack kept for the joiner.
 //!
 //! What moves it, and why nothing is in between when the host looks:
 //!
@@ -36,18 +36,25 @@
 
 #![cfg_attr(not(test), no_std)]
 
+mod account;
+mod backtrace;
 pub mod boot;
 mod heap;
 pub mod kernel;
 pub mod log;
 mod make;
+mod name;
+pub mod options;
 pub mod page;
 pub mod platform;
 pub mod rogue;
 mod scheduler;
+mod sleepers;
 mod steal;
 pub mod sync;
 pub mod time;
+mod timer;
+mod trace;
 pub mod trap;
 pub mod uthread;
 pub mod vcpu;

@@ -1,10 +1,12 @@
 //! Lines to the host's log, and the last one.
 
 use core::fmt::{self, Write};
+use core::panic::Location;
 use core::sync::atomic::Ordering;
 
 use flux_abi::{LOG_BYTES, PORT_LOG, PORT_PANIC};
 
+use crate::backtrace::Backtrace;
 use crate::page::Page;
 use crate::platform::Platform;
 use crate::vcpu::{enter, leave, Local};
@@ -74,14 +76,58 @@ pub(crate) fn info_critical(local: &Local, text: fmt::Arguments<'_>) {
         .door(PORT_LOG, Line::of(text).put(kernel.page, local.id));
 }
 
-/// Tells the host what went wrong and ends the VM.
+/// Tells the host what went wrong and where it came from, and ends the VM.
 #[cold]
+#[inline(never)]
 pub fn fatal(text: fmt::Arguments<'_>) -> ! {
     let line = Line::of(text);
+    let local = last_entry();
+    // SAFETY: `stack_at` knows how much of this stack is mapped.
+    let backtrace = unsafe {
+        let mapped = local.stack_at(here()).mapped;
+        Backtrace::here(mapped.end)
+    };
+    let kernel = local.kernel();
+    end(kernel.page, kernel.platform, local.id, &line, &backtrace)
+}
+
+/// A Rust panic: who, where and why.
+#[cold]
+#[inline(never)]
+pub fn panicked(message: fmt::Arguments<'_>, at: Option<&Location<'_>>) -> ! {
+    let who = last_entry().who();
+    match at {
+        Some(at) => {
+            let (file, line, column) = (last_parts(at.file()), at.line(), at.column());
+            fatal(format_args!(
+                "{who} panicked at {file}:{line}:{column}: {message}"
+            ))
+        }
+        None => fatal(format_args!("{who} panicked: {message}")),
+    }
+}
+
+/// A crate's name, folder and file, of a path that may begin where the program was built.
+fn last_parts(path: &str) -> &str {
+    let slash = path.rmatch_indices('/').nth(2);
+    slash.map_or(path, |(at, _)| path.get(at + 1..).unwrap_or(path))
+}
+
+/// Tells the host what is wrong with what it asked for, and ends the VM.
+#[cold]
+pub fn give_up(text: fmt::Arguments<'_>) -> ! {
+    let line = Line::of(text);
+    let local = last_entry();
+    let kernel = local.kernel();
+    end(kernel.page, kernel.platform, local.id, &line, &Backtrace::NONE)
+}
+
+/// Enters FluxOS's code for good.
+fn last_entry() -> &'static Local {
     enter();
     // SAFETY: `critical` is set, and GS base: nothing of FluxOS runs before.
     match unsafe { Local::if_booted() } {
-        Some(local) => end(local.kernel().page, local.kernel().platform, local.id, &line),
+        Some(local) => local,
         // Boot reports its own errors by `fatal_at`; without a page there is nobody to tell. The
         // vCPU is forced off its core.
         None => loop {
@@ -90,13 +136,27 @@ pub fn fatal(text: fmt::Arguments<'_>) -> ! {
     }
 }
 
+/// Somewhere on the stack that this runs on.
+#[inline(always)]
+fn here() -> u64 {
+    let rsp;
+    // SAFETY: reads a register.
+    unsafe {
+        core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags));
+    }
+    rsp
+}
+
 /// As [`fatal`], before the vCPU has its private data.
 #[cold]
 pub fn fatal_at(page: Page, platform: &dyn Platform, vcpu: u32, text: fmt::Arguments<'_>) -> ! {
-    end(page, platform, vcpu, &Line::of(text))
+    end(page, platform, vcpu, &Line::of(text), &Backtrace::NONE)
 }
 
-fn end(page: Page, platform: &dyn Platform, vcpu: u32, line: &Line) -> ! {
+/// The last words of the VM.
+pub(crate) fn end(page: Page, platform: &dyn Platform, vcpu: u32, line: &Line, backtrace: &Backtrace) -> ! {
+    // First, because both go by the vCPU's log line.
+    backtrace.send(page, platform, vcpu);
     let len = line.put(page, vcpu);
     loop {
         // The host does not run a poisoned VM again.
@@ -108,6 +168,18 @@ fn end(page: Page, platform: &dyn Platform, vcpu: u32, line: &Line) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_cut_to_what_says_where() {
+        for (path, kept) in [
+            ("/home/me/guest-libos/libos/src/rogue.rs", "libos/src/rogue.rs"),
+            ("libos/src/rogue.rs", "libos/src/rogue.rs"),
+            ("main.rs", "main.rs"),
+            ("", ""),
+        ] {
+            assert_eq!(last_parts(path), kept);
+        }
+    }
 
     #[test]
     fn lines_are_cut_at_a_character() {

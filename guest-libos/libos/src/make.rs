@@ -2,22 +2,32 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, AtomicU32};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use arch::extended;
 use arch::resume::Head;
 use flux_abi::Context;
-use sched::queue::{Entry, RunQueue};
+use sched::deadlines::Timer;
+use sched::queue::RunQueue;
 use sched::slots::Slots;
+use sched::timers::Earliest;
 use sched::NOBODY;
 
 use crate::heap::{Heap, NoMemory};
 use crate::kernel::{Kernel, PageFigures, SavedRsp};
+use crate::options::{self, BadOption, OnPark};
 use crate::page::{BadPage, Page};
 use crate::platform::Platform;
+use crate::sleepers::Sleepers;
 use crate::time::Clock;
+use crate::timer;
+use crate::trace::Position;
 use crate::uthread::{self, UThread};
 use crate::vcpu::{After, Local};
+
+/// Room in the part of a run queue that needs no lock. As much as Go and tokio have: what a thief
+/// takes at once is then at most half as much, a few lines of memory.
+const RING_SLOTS: usize = 256;
 
 /// Why a VM cannot start.
 #[derive(Debug)]
@@ -25,6 +35,7 @@ pub(crate) enum Failed {
     Page(BadPage),
     Memory(u64),
     Stacks(u32),
+    Option(BadOption),
 }
 
 impl fmt::Display for Failed {
@@ -45,6 +56,9 @@ impl fmt::Display for Failed {
                     "the control page names {n} vCPUs, 1 to {} are possible",
                     flux_abi::MAX_VCPUS
                 )
+            }
+            Failed::Option(BadOption(found)) => {
+                write!(f, "on_park={found}: give one of stay, hand")
             }
             Failed::Memory(bytes) => {
                 write!(f, "{bytes} bytes of heap are too few for the scheduler's tables; give the VM more memory with --mem")
@@ -69,11 +83,12 @@ pub(crate) fn xsave_mask(page: Page) -> u64 {
 /// # Safety
 /// Called once; heap and stack area are as the header says, and unused.
 pub(crate) unsafe fn make(
-    sleepers: &'static AtomicU32,
+    sleepers: &'static Sleepers,
     page: Page,
     platform: &'static dyn Platform,
 ) -> Result<&'static Kernel, Failed> {
     page.check().map_err(Failed::Page)?;
+    let on_park = options::on_park(page).map_err(Failed::Option)?;
     let header = page.header();
     platform.prepare(header);
     if header.stack_count < 2 || header.stack_bytes < 8192 {
@@ -81,28 +96,32 @@ pub(crate) unsafe fn make(
     }
     // SAFETY: by the caller's promise.
     let mut heap = unsafe { Heap::new(header.heap_base, header.heap_bytes) };
-    fill(&mut heap, sleepers, page, platform).map_err(|NoMemory| Failed::Memory(header.heap_bytes))
+    fill(&mut heap, sleepers, page, platform, on_park).map_err(|NoMemory| Failed::Memory(header.heap_bytes))
 }
 
 fn fill(
     heap: &mut Heap,
-    sleepers: &'static AtomicU32,
+    sleepers: &'static Sleepers,
     page: Page,
     platform: &'static dyn Platform,
+    on_park: OnPark,
 ) -> Result<&'static Kernel, NoMemory> {
     let header = page.header();
     let count = header.stack_count as usize;
-    let mut rings = [const { None }; flux_abi::MAX_VCPUS];
+    let clock = Clock::new(header);
+    let links: &'static [AtomicU64] = heap.slice(count, |_| AtomicU64::new(0))?;
+    let mut rings: [&'static [AtomicU64]; flux_abi::MAX_VCPUS] = [&[]; flux_abi::MAX_VCPUS];
     for ring in rings.iter_mut().take(header.vcpus as usize) {
-        *ring = Some(heap.slice(count.next_power_of_two(), |_| Entry::default())?);
+        *ring = heap.slice(RING_SLOTS, |_| AtomicU64::new(0))?;
+    }
+    let mut timers = [const { None }; flux_abi::MAX_VCPUS];
+    for room in timers.iter_mut().take(header.vcpus as usize) {
+        *room = Some(heap.slice(count, |_| Timer::default())?);
     }
     let locals: &'static [Local] = heap.slice(header.vcpus as usize, |i| {
         let vcpu = i as u32;
         let guest = page.guest(vcpu);
-        let figures = PageFigures {
-            guest,
-            summary: page.summary(),
-        };
+        let figures = PageFigures::new(guest, page.summary(), &clock);
         Local {
             head: Head {
                 xsave_mask: xsave_mask(page),
@@ -115,9 +134,17 @@ fn fill(
             busy: AtomicU32::new(0),
             scheduler: SavedRsp::default(),
             after: Cell::new(After::Back),
+            away: AtomicU32::new(1),
+            passes: Cell::new(0),
+            now: Cell::new(0),
+            began: Cell::new(0),
+            boot_top: AtomicU64::new(0),
             // SAFETY: plain integers, all zero.
             taken: UnsafeCell::new(unsafe { core::mem::zeroed::<Context>() }),
-            queue: RunQueue::new(rings[i].take().unwrap_or(&mut []), figures),
+            queue: RunQueue::new(rings[i], links, figures),
+            timers: timer::timers(timers[i].take()),
+            owes_ring: Cell::new(false),
+            traced: Position::default(),
             kernel: Cell::new(core::ptr::null()),
             guest,
             host: page.host(vcpu),
@@ -127,15 +154,16 @@ fn fill(
         UThread::new(header.stack_base + (i as u64 + 1) * header.stack_bytes)
     })?;
     let slots = Slots::new(heap.slice(count, |_| NOBODY)?);
-    let clock = Clock::new(header);
     let kernel = heap.value(Kernel {
         page,
         platform,
         clock,
         idle_ticks: clock.ticks(u64::from(header.idle_spin_ns)),
+        on_park,
         locals,
         uthreads,
         slots,
+        earliest: Earliest::new(),
         sleepers,
         source: AtomicPtr::new(core::ptr::null_mut()),
     })?;

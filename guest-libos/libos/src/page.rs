@@ -1,6 +1,6 @@
 //! The control page, as the guest sees it.
 
-use flux_abi::{Completion, Context, GuestVcpu, Header, HostVcpu, Request, Ring, Summary};
+use flux_abi::{Completion, Context, GuestVcpu, Header, HostVcpu, Request, Ring, Summary, TraceRecord};
 
 /// Where the page is. What it points at lives as long as the VM, and consists of atomics but for
 /// the header, which is written once before the guest starts, and the context slots.
@@ -104,6 +104,12 @@ impl Page {
         self.context(vcpu)
             .cast::<u8>()
             .wrapping_add(flux_abi::CONTEXT_XSAVE_OFFSET)
+    }
+
+    /// A vCPU's trace record with this number.
+    pub fn trace_record(self, vcpu: u32, seq: u32) -> &'static TraceRecord {
+        let ring = flux_abi::TRACE_OFFSET + Self::index(vcpu) * flux_abi::TRACE_BYTES;
+        self.at(ring + crate::trace::place(seq) * size_of::<TraceRecord>())
     }
 
     pub fn ring(self) -> &'static Ring {

@@ -1,6 +1,7 @@
 //! What a guest must not do, for guests that test that the host does not mind.
 
 use core::arch::asm;
+use core::hint::black_box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,7 +19,42 @@ pub fn stay_in_fluxos() -> ! {
     }
 }
 
+/// Goes deeper until the stack is used up; named, so that a backtrace can be looked at.
+#[inline(never)]
+pub fn dive(depth: u64) -> u64 {
+    let room = [depth; 16];
+    let deeper = match black_box(&room)[0] {
+        u64::MAX => 0,
+        depth => dive(depth + 1),
+    };
+    // After the call, so that it is one.
+    deeper.wrapping_add(black_box(&room)[1])
+}
+
+/// Panics as Rust code does: by an index that is out of bounds.
+#[inline(never)]
+pub fn stumble(index: usize) -> u8 {
+    black_box([7; 4])[black_box(index)]
+}
+
+/// As [`read`], after it has lost its frame pointer, by which its callers could be found.
+#[inline(never)]
+pub fn read_without_frame(address: u64, frame: u64) {
+    // SAFETY: as in `read`; the frame pointer comes back, if this goes on.
+    unsafe {
+        asm!(
+            "push rbp",
+            "mov rbp, {f}",
+            "mov {a}, [{a}]",
+            "pop rbp",
+            f = in(reg) frame,
+            a = inout(reg) address => _,
+        )
+    }
+}
+
 /// Reads from an address that is nobody's.
+#[inline(never)]
 pub fn read(address: u64) {
     // SAFETY: reading is harmless where it is possible; where it is not, that is the purpose.
     unsafe { asm!("mov {a}, [{a}]", a = inout(reg) address => _, options(nostack, readonly)) }

@@ -8,12 +8,13 @@ use sched::{Id, NOBODY};
 
 use crate::kernel::step;
 use crate::log::fatal;
+use crate::trace::{TRACE_SPAWN, TRACE_STEAL, TRACE_TAKE};
 use crate::uthread::place;
 use crate::vcpu::Local;
 
 impl Local {
     /// The other vCPUs, beginning behind this one, so that thieves spread out.
-    fn others(&self) -> impl Iterator<Item = &'static Local> {
+    pub(crate) fn others(&self) -> impl Iterator<Item = &'static Local> {
         let locals = self.kernel().locals;
         let (id, n) = (self.id as usize, locals.len());
         (1..n).filter_map(move |i| locals.get((id + i) % n))
@@ -36,23 +37,63 @@ impl Local {
         // SAFETY: the uThread was free, so its stack is unused; the closure is Send.
         unsafe { uthread.start_with(move || source.run(work)) };
         kernel.count_alive(1);
+        self.trace(TRACE_SPAWN, 0, id);
         Some(id)
     }
 
     /// Moves the older half of some other queue here.
     pub(crate) fn steal_queued(&self) -> bool {
         for victim in self.others() {
-            // A look at the published length spares the lock of an empty queue.
-            if victim.guest.runq_len.load(Ordering::Relaxed) == 0 {
+            if !victim.queue.is_inviting() {
                 continue;
             }
             let stolen = self.queue.steal_from(&victim.queue);
             if stolen > 0 {
                 self.count_steals(stolen);
+                self.trace(TRACE_STEAL, stolen, NOBODY);
+                // While it was on its way here, others may have found nothing and gone to sleep.
+                if stolen > 1 {
+                    self.kernel().announce(self.id);
+                }
                 return true;
             }
         }
         false
+    }
+
+    /// Whether this vCPU has a core, as far as can be seen from others: a moment ago.
+    fn has_core(&self) -> bool {
+        self.away.load(Ordering::Relaxed) == 0 && self.host.held.load(Ordering::Relaxed) == 0
+    }
+
+    /// Hands the queue to the vCPU with the shortest one of those that have a core, if there are any.
+    /// It finds it behind what it has itself.
+    pub(crate) fn hand_over(&self) {
+        let kernel = self.kernel();
+        let heir = self
+            .others()
+            .filter(|other| other.has_core())
+            .min_by_key(|other| other.queue.len());
+        if let Some(heir) = heir {
+            if self.queue.hand_to(&heir.queue) > 0 {
+                // It may have looked into its queue for the last time before it gives its core
+                // back: then it, or another one, is woken if nobody else sees to that.
+                kernel.announce(self.id);
+            }
+        }
+    }
+
+    /// As [`Local::steal_queued`], from a vCPU that has no core and so does not come for it itself.
+    pub(crate) fn steal_from_absent(&self) {
+        for victim in self.others() {
+            if !victim.has_core() && victim.queue.is_inviting() {
+                let stolen = self.queue.steal_from(&victim.queue);
+                self.count_steals(stolen);
+                if stolen > 0 {
+                    return self.trace(TRACE_STEAL, stolen, NOBODY);
+                }
+            }
+        }
     }
 
     /// Takes over the interrupted uThread of a vCPU that was parked by the host, and runs it
@@ -94,6 +135,8 @@ impl Local {
         // The context is ours. The victim, if it was granted a core meanwhile, is at its entry
         // and waits for `busy`, so `current` is as it was when the vCPU was held.
         let id = victim.current.swap(NOBODY, Ordering::Relaxed);
+        // It was held, and now it is not, but still without a core; it says so when it enters.
+        victim.away.store(1, Ordering::Relaxed);
         // No current uThread: the vCPU was held at its entry, before it set `critical`. There is
         // nothing to go on with, and the victim enters again.
         (id != NOBODY).then_some(id)
@@ -109,7 +152,9 @@ impl Local {
         };
         step(uthread, id, place::RUNNING, place::RUNNING);
         self.count_taken();
-        self.begin(id);
+        self.trace(TRACE_TAKE, victim.id, id);
+        // Since when its vCPU was held is for the host to know.
+        self.begin(id, kernel.clock.stamp_of(self.now()));
         let set_fs = u64::from(kernel.platform.uthreads_own_fs());
         // SAFETY: `critical` is set; `taken` is this vCPU's own. The host has written the slot and
         // does not touch it until the victim is held again, for which it must first get `busy`.

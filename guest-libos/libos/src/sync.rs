@@ -1,121 +1,76 @@
-//! Locks and groups for uThreads: who waits leaves the vCPU to others.
+//! What uThreads wait for each other with. Who waits leaves the vCPU to others.
+//!
+//! A holder of any of these locks may lose its core at any instruction; it is found by the VM's
+//! other vCPUs like any other uThread, and goes on. Nobody spins for an application's lock.
+//!
+//! There are two layers. The plain ones ([`RawMutex`], [`RawCondvar`], [`Semaphore`], [`Barrier`], [`RawRwLock`], ...)
+//! are for APIs built upon this one: a fresh one is all zeroes, they stay where they were put, and
+//! what callers do wrong with them comes back as an error. Those with data in them ([`Mutex`], [`RwLock`],
+//! [`Channel`]) and [`JoinHandle`] are for Rust.
 
-use core::cell::UnsafeCell;
-use core::sync::atomic::Ordering;
+mod barrier;
+pub mod block;
+mod channel;
+mod condvar;
+mod group;
+mod handle;
+mod interrupt;
+pub mod join;
+mod joining;
+mod mutex;
+mod once;
+mod owned;
+mod rwlock;
+mod semaphore;
+mod spinlock;
+pub mod words;
 
-use sched::group::{self, Wait};
-use sched::mutex::{self, Lock};
+pub use barrier::Barrier;
+pub use block::{Lapse, Until};
+pub use channel::{Channel, ReceiveError, SendError};
+pub use condvar::{Condvar, RawCondvar};
+pub use group::Group;
+pub use interrupt::{clear_interrupt, interrupt, interrupted, sleep, Gone};
+pub use join::{current, spawn, JoinError, JoinHandle, Tid};
+pub use mutex::{Mutex, MutexGuard, RawMutex};
+pub use once::Once;
+pub use owned::{Kind, LockError, OwnedMutex, UnlockError};
+pub use rwlock::Refused;
+pub use rwlock::{RawRwLock, ReadGuard, RwLock, WriteGuard};
+pub use sched::mutex::NotLocked;
+pub use semaphore::{Semaphore, TooMany};
+pub use spinlock::SpinLock;
 
-use crate::log::fatal;
-use crate::uthread::kernel;
-use crate::vcpu::{enter, leave, suspend, After, Local};
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A lock around data. Handed over in the order of arrival; a holder that loses its core is found
-/// by the VM's other vCPUs like any other uThread.
-#[derive(Debug)]
-pub struct Mutex<T> {
-    lock: mutex::Mutex,
-    data: UnsafeCell<T>,
-}
+    /// C programs have room for so much, the least of what the objects of POSIX have.
+    const LEAST_ROOM: usize = 32;
 
-// SAFETY: the data is reached by one uThread at a time, the one that has the lock.
-unsafe impl<T: Send> Sync for Mutex<T> {}
-
-impl<T> Mutex<T> {
-    pub const fn new(data: T) -> Mutex<T> {
-        Mutex {
-            lock: mutex::Mutex::new(),
-            data: UnsafeCell::new(data),
-        }
+    fn is_zero<T>(fresh: T) -> bool {
+        let bytes = (&raw const fresh).cast::<u8>();
+        // SAFETY: inside the value; it is all words of 32 bits, so there is no padding to be read.
+        let zero = (0..size_of::<T>()).all(|i| unsafe { bytes.add(i).read_volatile() } == 0);
+        core::mem::forget(fresh);
+        zero
     }
 
-    /// Runs `f` with the lock held.
-    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        if !self.lock.try_lock() {
-            self.lock_slowly();
-        }
-        // SAFETY: the lock is ours.
-        let result = f(unsafe { &mut *self.data.get() });
-        if !self.lock.try_unlock() {
-            self.unlock_slowly();
-        }
-        result
+    #[test]
+    fn what_is_fresh_is_zero_and_small() {
+        assert!(is_zero(RawMutex::new()) && is_zero(RawCondvar::new()));
+        assert!(is_zero(Semaphore::new(0)) && is_zero(RawRwLock::new()));
+        assert!(is_zero(Once::new()) && is_zero(SpinLock::new()));
+        let (owned, kind) = (OwnedMutex::new(Kind::Normal), Kind::Normal as u32);
+        assert!(!owned.is_locked() && kind == 0);
+        let sizes = [
+            size_of::<OwnedMutex>(),
+            size_of::<RawCondvar>(),
+            size_of::<Semaphore>(),
+            size_of::<RawRwLock>(),
+            size_of::<Barrier>(),
+        ];
+        assert!(sizes.iter().all(|size| *size <= LEAST_ROOM), "{sizes:?}");
+        assert_eq!((size_of::<Once>(), size_of::<SpinLock>()), (4, 4));
     }
-
-    #[cold]
-    fn lock_slowly(&self) {
-        enter();
-        // SAFETY: `critical` is set, a uThread calls this, and `Local` is not used after the sleep.
-        unsafe {
-            let local = Local::here();
-            let me = local.current.load(Ordering::Relaxed);
-            if self.lock.lock(local.kernel(), me) == Lock::Sleep {
-                suspend(After::Sleep(open_mutex, (&raw const self.lock).cast()));
-            }
-        }
-        leave();
-    }
-
-    #[cold]
-    fn unlock_slowly(&self) {
-        enter();
-        // SAFETY: `critical` is set.
-        let local = unsafe { Local::here() };
-        match self.lock.unlock(local.kernel()) {
-            Ok(Some(next)) => local.wake(next),
-            Ok(None) => {}
-            Err(mutex::NotLocked) => fatal(format_args!("a mutex was unlocked that nobody had locked")),
-        }
-        leave();
-    }
-}
-
-/// # Safety
-/// As [`mutex::Mutex::asleep`]; `lock` is a `sched::mutex::Mutex`.
-unsafe fn open_mutex(lock: *const ()) {
-    // SAFETY: passed along by `lock_slowly`, whose uThread sleeps on it.
-    unsafe { (*lock.cast::<mutex::Mutex>()).asleep() }
-}
-
-/// Waits for a number of parts to be done.
-#[derive(Debug)]
-pub struct Group(group::Group);
-
-impl Group {
-    pub const fn new(parts: u32) -> Group {
-        Group(group::Group::new(parts))
-    }
-
-    /// One part is done. The group may be gone when this returns.
-    pub fn done(&self) {
-        enter();
-        // SAFETY: `critical` is set.
-        let local = unsafe { Local::here() };
-        match self.0.done(local.kernel()) {
-            Ok(Some(waiter)) => local.wake(waiter),
-            Ok(None) => {}
-            Err(group::TooMany) => fatal(format_args!("a wait group was told of more parts than it has")),
-        }
-        leave();
-    }
-
-    /// Returns when all parts are done; for one uThread.
-    pub fn wait(&self) {
-        enter();
-        // SAFETY: as in `lock_slowly`.
-        unsafe {
-            let me = Local::here().current.load(Ordering::Relaxed);
-            if self.0.wait(kernel(), me) == Wait::Sleep {
-                suspend(After::Sleep(open_group, (&raw const self.0).cast()));
-            }
-        }
-        leave();
-    }
-}
-
-/// # Safety
-/// As [`group::Group::asleep`]; `group` is a `sched::group::Group`.
-unsafe fn open_group(group: *const ()) {
-    // SAFETY: passed along by `wait`, whose uThread sleeps on it.
-    unsafe { (*group.cast::<group::Group>()).asleep() }
 }

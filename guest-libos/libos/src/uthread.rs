@@ -3,10 +3,14 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use sched::exit::Exit;
 use sched::{Id, NOBODY};
 
 use crate::kernel::{Kernel, SavedRsp};
 use crate::log::fatal;
+use crate::name::{Copied, Name};
+use crate::timer::Alarm;
+use crate::trace::TRACE_SPAWN;
 use crate::vcpu::{enter, leave, suspend, After, Local};
 
 /// Where a uThread is; see the crate's text.
@@ -25,8 +29,20 @@ pub(crate) struct UThread {
     pub(crate) rsp: SavedRsp,
     pub(crate) link: AtomicU32,
     pub(crate) place: AtomicU32,
+    pub(crate) alarm: Alarm,
+    /// What `sync` keeps of its waits.
+    pub(crate) waiting: crate::sync::block::Waiting,
+    /// Whether somebody is to be told when it ends, and which uThread of this number it is.
+    pub(crate) exit: Exit,
+    /// What it ended with: its own, and when it has ended the joiner's.
+    pub(crate) result: Cell<u64>,
+    /// A word for the API built upon this one; the uThread's own.
+    pub(crate) user: Cell<u64>,
+    /// FS base while it runs, or 0 if it does not use it; see [`set_fs`].
+    pub(crate) fs: Cell<u64>,
     /// First address above the stack.
-    stack_top: u64,
+    pub(crate) stack_top: u64,
+    pub(crate) name: Name,
     body: Cell<Option<unsafe fn(u64)>>,
     /// Where the closure lies that `body` is to run.
     closure: Cell<u64>,
@@ -45,10 +61,21 @@ impl UThread {
             rsp: SavedRsp::default(),
             link: AtomicU32::new(NOBODY),
             place: AtomicU32::new(place::FREE),
+            alarm: Alarm::new(),
+            waiting: crate::sync::block::Waiting::new(),
+            exit: Exit::new(),
+            result: Cell::new(0),
+            user: Cell::new(0),
+            fs: Cell::new(0),
             stack_top,
+            name: Name::new(),
             body: Cell::new(None),
             closure: Cell::new(0),
         }
+    }
+
+    pub(crate) fn stack_top(&self) -> u64 {
+        self.stack_top
     }
 
     /// Lays `f` on top of the stack and makes a context that runs it.
@@ -56,6 +83,7 @@ impl UThread {
     /// # Safety
     /// The uThread is the caller's, and nothing uses its stack.
     pub(crate) unsafe fn start_with<F: FnOnce() + Send + 'static>(&self, f: F) {
+        self.name.clear();
         const {
             assert!(
                 size_of::<F>() <= 1024 && align_of::<F>() <= 64,
@@ -66,10 +94,20 @@ impl UThread {
         // SAFETY: stacks are some pages, so the closure and the first frame fit, below the top.
         unsafe {
             (at as *mut F).write(f);
-            self.closure.set(at);
-            self.body.set(Some(call::<F>));
-            self.rsp.0.set(arch::switch::prepare(at, begin));
+            self.start_at(at, call::<F>);
         }
+    }
+
+    /// Makes a context that calls `body(at)`, upon the stack that ends at `at`.
+    ///
+    /// # Safety
+    /// The uThread is the caller's, and nothing uses the stack; `body` may be called once with `at`.
+    pub(crate) unsafe fn start_at(&self, at: u64, body: unsafe fn(u64)) {
+        self.fs.set(0);
+        self.closure.set(at);
+        self.body.set(Some(body));
+        // SAFETY: by the caller's promise.
+        self.rsp.0.set(unsafe { arch::switch::prepare(at, begin) });
     }
 }
 
@@ -115,8 +153,70 @@ pub fn spawn<F: FnOnce() + Send + 'static>(f: F) -> Result<Id, NoSlot> {
     result
 }
 
+/// As [`spawn`], with a name for logs and traces, of which 15 bytes are kept.
+pub fn spawn_named<F: FnOnce() + Send + 'static>(name: &str, f: F) -> Result<Id, NoSlot> {
+    let (kept, named) = (Name::new(), !name.is_empty());
+    kept.set(name);
+    let kept = kept.get();
+    // By the uThread itself: before it runs, nobody knows that it is still the same one.
+    spawn(move || {
+        if named {
+            set_name(kept.as_str());
+        }
+        f()
+    })
+}
+
+/// Gives the calling uThread a name, of which 15 bytes are kept.
+pub fn set_name(name: &str) {
+    with_current(|uthread| uthread.name.set(name));
+}
+
+/// The calling uThread's name; empty if it has none.
+pub fn name() -> Copied {
+    with_current(|uthread| uthread.name.get())
+}
+
+/// From here on FS base is `base` whenever the calling uThread runs. Not for ordinary processes,
+/// where FS base is the C library's: there nothing happens.
+pub fn set_fs(base: u64) {
+    enter();
+    // SAFETY: `critical` is set.
+    let local = unsafe { Local::here() };
+    let id = local.current.load(Ordering::Relaxed);
+    if let Some(uthread) = local
+        .kernel()
+        .uthread(id)
+        .filter(|_| local.kernel().platform.uthreads_own_fs())
+    {
+        uthread.fs.set(base);
+        // SAFETY: `critical` is set, and this uThread runs here.
+        unsafe { arch::fs::set_base(base) };
+    }
+    leave();
+}
+
+pub(crate) fn with_current<R>(f: impl FnOnce(&UThread) -> R) -> R {
+    enter();
+    // SAFETY: `critical` is set.
+    let local = unsafe { Local::here() };
+    let id = local.current.load(Ordering::Relaxed);
+    let result = match local.kernel().uthread(id) {
+        Some(uthread) => f(uthread),
+        None => fatal(format_args!("uThread {id} runs, but does not exist")),
+    };
+    leave();
+    result
+}
+
 /// As [`spawn`], in FluxOS's code.
 pub(crate) fn create<F: FnOnce() + Send + 'static>(local: &Local, f: F) -> Result<Id, NoSlot> {
+    // SAFETY: `create_with` hands us a uThread that is ours, its stack unused.
+    create_with(local, |uthread| unsafe { uthread.start_with(f) })
+}
+
+/// Takes a free uThread, lets `start` make its context, and makes it runnable.
+pub(crate) fn create_with(local: &Local, start: impl FnOnce(&UThread)) -> Result<Id, NoSlot> {
     let kernel = local.kernel();
     let id = kernel.slots.take().ok_or(NoSlot)?;
     let Some(uthread) = kernel.uthread(id) else {
@@ -124,9 +224,9 @@ pub(crate) fn create<F: FnOnce() + Send + 'static>(local: &Local, f: F) -> Resul
             "the table of free uThreads named {id}, which does not exist"
         ));
     };
-    // SAFETY: it was free, so it is ours and its stack is unused.
-    unsafe { uthread.start_with(f) };
+    start(uthread);
     kernel.count_alive(1);
+    local.trace(TRACE_SPAWN, 0, id);
     local.ready(id, uthread, place::FREE, false);
     kernel.announce(local.id);
     Ok(id)
@@ -137,8 +237,12 @@ pub fn yield_now() {
     enter();
     // SAFETY: `critical` is set, and a uThread calls this. A park request is honoured by `leave`.
     unsafe {
-        if !arch::gs::park_asked() && !Local::here().queue.is_empty() {
-            suspend(After::Back);
+        if !arch::gs::park_asked() {
+            let local = Local::here();
+            // What is due, or waits where no vCPU is, is for the scheduler to find.
+            if !local.queue.is_empty() || local.kernel().work_elsewhere() {
+                suspend(After::Back);
+            }
         }
     }
     leave();

@@ -1,17 +1,20 @@
 //! A vCPU's private data, and the way in and out of FluxOS.
 
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arch::gs;
 use arch::resume::Head;
 use flux_abi::{Context, GuestVcpu, HostVcpu};
 use sched::queue::{Entry, RunQueue};
+use sched::timers::Timers;
 use sched::{Id, NOBODY};
 
+use crate::account::count;
 use crate::kernel::{step, Kernel, PageFigures, SavedRsp};
 use crate::log::fatal;
 use crate::page::Page;
+use crate::trace::{Position, TRACE_WAKE};
 use crate::uthread::{place, UThread};
 
 /// Where, from GS base, the units of work done on this vCPU are counted.
@@ -28,6 +31,8 @@ pub(crate) enum After {
     Cede,
     /// It waits for something whose list is still locked: call this with that argument.
     Sleep(unsafe fn(*const ()), *const ()),
+    /// As `Sleep`, until the TSC has come to this at the latest; see [`crate::timer`].
+    SleepUntil(u64, unsafe fn(*const ()), *const ()),
     /// It is done.
     Exit,
 }
@@ -46,16 +51,33 @@ pub struct Local {
     /// The scheduler's context while a uThread runs.
     pub(crate) scheduler: SavedRsp,
     pub(crate) after: Cell<After>,
+    /// Not 0 while this vCPU has left its core, or is about to, unless its context is held; see
+    /// [`Local::has_core`]. It may be old when it is read, so relaxed.
+    pub(crate) away: AtomicU32,
+    /// Passes of the scheduler.
+    pub(crate) passes: Cell<u32>,
+    /// The TSC as this pass of the scheduler has seen it, and as it was when the uThread began that
+    /// runs here; see [`crate::account`].
+    pub(crate) now: Cell<u64>,
+    pub(crate) began: Cell<u64>,
+    /// An address on the scheduler's stack above which no frame of interest lies; 0 before it runs.
+    pub(crate) boot_top: AtomicU64,
     /// Registers of a taken context on their way into this vCPU.
     pub(crate) taken: UnsafeCell<Context>,
     /// Open to thieves.
     pub(crate) queue: RunQueue<'static, PageFigures>,
+    /// Open to whoever looks for what is due.
+    pub(crate) timers: Timers<'static>,
+    /// A timer of this vCPU became the VM's earliest, and sleeping vCPUs have not been told.
+    pub(crate) owes_ring: Cell<bool>,
+    /// Where it is in its trace ring.
+    pub(crate) traced: Position,
     pub(crate) kernel: Cell<*const Kernel>,
     pub(crate) guest: &'static GuestVcpu,
     pub(crate) host: &'static HostVcpu,
 }
 
-// SAFETY: `current`, `busy` and `queue` are made for several vCPUs. The cells are this vCPU's
+// SAFETY: `current`, `busy`, `queue` and `timers` are made for several vCPUs. The cells are this vCPU's
 // alone: they are used with `critical` set, so that no other vCPU can come to run this code as
 // "this vCPU"; `kernel` is set once at boot.
 unsafe impl Sync for Local {}
@@ -97,13 +119,19 @@ impl Local {
         unsafe { &*self.kernel.get() }
     }
 
-    /// Makes a uThread that is in no queue runnable here.
+    /// Makes a uThread that is in no queue runnable here, and shows that it is.
     pub(crate) fn ready(&self, id: Id, uthread: &UThread, from: u32, front: bool) {
+        if from == place::BLOCKED {
+            count(&self.guest.wakes, 1);
+        }
+        self.line_up(id, uthread, from, front, self.kernel().clock.stamp());
+        self.queue.publish();
+    }
+
+    /// As [`Local::ready`], for the scheduler, which shows it before anything else runs here.
+    fn line_up(&self, id: Id, uthread: &UThread, from: u32, front: bool, ready: u32) {
         step(uthread, id, from, place::QUEUED);
-        let entry = Entry {
-            id,
-            ready: self.kernel().clock.stamp(),
-        };
+        let entry = Entry { id, ready };
         let pushed = if front {
             self.queue.push_front(entry)
         } else {
@@ -111,7 +139,7 @@ impl Local {
         };
         if pushed.is_err() {
             fatal(format_args!(
-                "the run queue of vCPU {} is full: some uThread is in it twice",
+                "uThread {id} is to run on vCPU {}, but does not exist",
                 self.id
             ));
         }
@@ -121,7 +149,10 @@ impl Local {
     /// was handed a lock that others wait for, or it is what others were working for.
     pub(crate) fn wake(&self, id: Id) {
         match self.kernel().uthread(id) {
-            Some(uthread) => self.ready(id, uthread, place::BLOCKED, true),
+            Some(uthread) => {
+                self.trace(TRACE_WAKE, 0, id);
+                self.ready(id, uthread, place::BLOCKED, true)
+            }
             None => fatal(format_args!("uThread {id} was woken, but does not exist")),
         }
         self.kernel().announce(self.id);
@@ -130,7 +161,9 @@ impl Local {
     /// Puts the uThread that has just left into its next place. On the scheduler's stack, so the
     /// uThread's context is whole before anybody can find it.
     pub(crate) fn settle(&self) {
-        let id = self.current.swap(NOBODY, Ordering::Relaxed);
+        // Two steps: a thief changes it only while the vCPU is held, which it cannot be here.
+        let id = self.current.load(Ordering::Relaxed);
+        self.current.store(NOBODY, Ordering::Relaxed);
         let kernel = self.kernel();
         let Some(uthread) = kernel.uthread(id) else {
             fatal(format_args!(
@@ -138,25 +171,36 @@ impl Local {
                 self.id
             ));
         };
+        self.trace(self.after.get().event(), 0, id);
+        let now = kernel.clock.stamp_of(self.now());
         match self.after.get() {
-            After::Back => self.ready(id, uthread, place::RUNNING, false),
-            After::Front => self.ready(id, uthread, place::RUNNING, true),
+            After::Back => self.line_up(id, uthread, place::RUNNING, false, now),
+            After::Front => self.line_up(id, uthread, place::RUNNING, true, now),
             After::Cede => {
-                self.ready(id, uthread, place::RUNNING, true);
+                self.line_up(id, uthread, place::RUNNING, true, now);
                 self.yield_core(true);
             }
             After::Sleep(opened, what) => {
+                count(&self.guest.blocks, 1);
                 step(uthread, id, place::RUNNING, place::BLOCKED);
                 // SAFETY: whoever asked for this sleep left the list locked for this call. After
                 // it the uThread may run elsewhere, so nothing of it is touched any more.
                 unsafe { opened(what) };
             }
+            After::SleepUntil(deadline, opened, what) => {
+                count(&self.guest.blocks, 1);
+                step(uthread, id, place::RUNNING, place::BLOCKED);
+                // Before the list is opened: the one who waits is whole, and whoever fires the
+                // timer at once finds it blocked.
+                self.arm(id, uthread, deadline);
+                // SAFETY: as above. If the deadline has passed, the uThread may run already; it
+                // comes for the list's lock first, and this lets it go.
+                unsafe { opened(what) };
+            }
             After::Exit => {
                 step(uthread, id, place::RUNNING, place::FREE);
                 kernel.count_alive(-1);
-                if !kernel.slots.give(id) {
-                    fatal(format_args!("uThread {id} ended twice"));
-                }
+                crate::sync::join::ended(self, id, uthread);
             }
         }
     }
@@ -224,5 +268,11 @@ pub(crate) unsafe fn suspend(after: After) {
         };
         local.after.set(after);
         arch::switch::switch(uthread.rsp.0.as_ptr(), local.scheduler.0.get());
+        // Others may have run here meanwhile, or this is another vCPU. A held context brings its FS
+        // base along; one that was switched away from does not.
+        let fs = uthread.fs.get();
+        if fs != 0 {
+            arch::fs::set_base(fs);
+        }
     }
 }

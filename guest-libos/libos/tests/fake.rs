@@ -315,7 +315,7 @@ fn what_is_wrong_with_a_header_is_said() {
     type Change = fn(&mut abi::Header);
     let cases: [(Change, &str); 5] = [
         (|header| header.magic = 7, "the control page begins with 0x7"),
-        (|header| header.abi_major += 1, "the VMM speaks ABI 2.0"),
+        (|header| header.abi_major += 1, "the VMM speaks ABI 2."),
         (|header| header.vcpus = 17, "the control page names 17 vCPUs"),
         (|header| header.heap_bytes = 100, "100 bytes of heap are too few"),
         (|header| header.stack_count = 1, "the stack area has 1 stacks"),

@@ -1,7 +1,7 @@
-//! A wait group: somebody waits until a number of parts are done.
+//! A wait group: uThreads wait until a number of parts are done.
 
 use crate::spin::Spin;
-use crate::waiters::{Links, Waiters};
+use crate::waiters::{Table, Waiters};
 use crate::Id;
 
 /// Counts parts that are not done yet. It may live on the waiter's stack: once [`Group::wait`]
@@ -26,7 +26,7 @@ pub enum Wait {
     Sleep,
 }
 
-/// More parts were done than there were.
+/// More parts were done than there were, or more added than can be counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -51,29 +51,37 @@ impl Group {
         }
     }
 
-    /// One part is done. After the last one, the uThread that waits is returned, to be made
+    /// There are more parts. `Err` if there are more than can be counted.
+    pub fn add(&self, parts: u32) -> Result<(), TooMany> {
+        self.inner.with(|inner| {
+            inner.open = inner.open.checked_add(parts).ok_or(TooMany)?;
+            Ok(())
+        })
+    }
+
+    /// One part is done. After the last one, the uThreads that waited are returned, to be made
     /// runnable; the group is not touched any more by then.
-    pub fn done(&self, links: &impl Links) -> Result<Option<Id>, TooMany> {
+    pub fn done(&self) -> Result<Waiters, TooMany> {
         // Everything happens under the lock, the count to 0 included. A waiter that looks in
         // meanwhile waits for the lock, so the group's memory is its own only after the release.
         self.inner.with(|inner| {
             inner.open = inner.open.checked_sub(1).ok_or(TooMany)?;
             Ok(if inner.open == 0 {
-                inner.waiters.pop(links)
+                core::mem::take(&mut inner.waiters)
             } else {
-                None
+                Waiters::new()
             })
         })
     }
 
-    /// Waits for the last part; one uThread at a time.
-    pub fn wait(&self, links: &impl Links, me: Id) -> Wait {
+    /// Waits for the last part.
+    pub fn wait(&self, table: &impl Table, me: Id) -> Wait {
         self.inner.lock();
         // SAFETY: the lock was taken above; its data is not in use.
         let over = unsafe {
             self.inner.locked(|inner| {
                 if inner.open > 0 {
-                    inner.waiters.push(links, me);
+                    inner.waiters.push(table, me);
                 }
                 inner.open == 0
             })
@@ -99,36 +107,44 @@ impl Group {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::sync::AtomicU32;
+    use crate::fake::Fake;
 
-    struct Table([AtomicU32; 8]);
-
-    impl Links for Table {
-        fn link(&self, id: Id) -> &AtomicU32 {
-            &self.0[id as usize]
-        }
+    fn sleep(group: &Group, table: &Fake, id: Id) {
+        assert_eq!(group.wait(table, id), Wait::Sleep);
+        // SAFETY: follows the Sleep just asserted.
+        unsafe { group.asleep() };
     }
 
-    fn table() -> Table {
-        Table([const { AtomicU32::new(0) }; 8])
+    fn done(group: &Group, table: &Fake) -> Result<Vec<Id>, TooMany> {
+        let mut woken = group.done()?;
+        Ok(core::iter::from_fn(|| woken.pop(table)).collect())
     }
 
     #[test]
-    fn the_last_part_wakes_the_waiter() {
-        let (group, table) = (Group::new(2), table());
-        assert_eq!(group.wait(&table, 4), Wait::Sleep);
-        // SAFETY: follows the Sleep just asserted.
-        unsafe { group.asleep() };
-        assert_eq!(group.done(&table), Ok(None));
-        assert_eq!(group.done(&table), Ok(Some(4)));
-        assert_eq!(group.done(&table), Err(TooMany));
+    fn the_last_part_wakes_the_waiters() {
+        let (group, table) = (Group::new(2), Fake::new());
+        sleep(&group, &table, 4);
+        assert_eq!(done(&group, &table), Ok(vec![]));
+        sleep(&group, &table, 2);
+        assert_eq!(done(&group, &table), Ok(vec![4, 2]));
+        assert_eq!(done(&group, &table), Err(TooMany));
     }
 
     #[test]
     fn a_finished_group_is_not_waited_for() {
-        let (group, table) = (Group::new(1), table());
-        assert_eq!(group.done(&table), Ok(None));
+        let (group, table) = (Group::new(1), Fake::new());
+        assert_eq!(done(&group, &table), Ok(vec![]));
         assert_eq!(group.wait(&table, 4), Wait::Over);
         assert_eq!(Group::new(0).wait(&table, 4), Wait::Over);
+    }
+
+    #[test]
+    fn parts_can_be_added() {
+        let (group, table) = (Group::new(0), Fake::new());
+        assert_eq!(group.add(2), Ok(()));
+        assert_eq!(group.add(u32::MAX), Err(TooMany));
+        assert_eq!(done(&group, &table), Ok(vec![]));
+        sleep(&group, &table, 1);
+        assert_eq!(done(&group, &table), Ok(vec![1]));
     }
 }

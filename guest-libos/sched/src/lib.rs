@@ -10,12 +10,29 @@
 
 #![cfg_attr(not(any(test, feature = "loom")), no_std)]
 
+pub mod barrier;
+pub mod channel;
+pub mod condvar;
+pub mod deadlines;
+pub mod exit;
+#[cfg(all(test, not(feature = "loom")))]
+mod fake;
 pub mod group;
+pub mod interrupt;
+pub mod lot;
+pub mod mutant;
 pub mod mutex;
+pub mod overflow;
 pub mod queue;
+pub mod ring;
+pub mod rwlock;
+pub mod semaphore;
 pub mod slots;
 pub mod spin;
 pub mod sync;
+pub mod sync64;
+pub mod ticket;
+pub mod timers;
 pub mod waiters;
 
 /// Names a uThread: its place in the uThread table, counted from 1. 0 is nobody.

@@ -1,82 +1,17 @@
-//! Models: every interleaving of a few steps of several vCPUs.
+//! Models: every interleaving of a few steps of several vCPUs. Those of the run queue are in
+//! loom_queue.rs, those of deadlines in loom_timers.rs.
 //!
 //! Run with `cargo test -p sched --features loom --test loom --release`.
 
 #![cfg(feature = "loom")]
 
-use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use sched::group::{Group, Wait};
 use sched::mutex::{Lock, Mutex};
-use sched::queue::{Entry, Figures, RunQueue};
-use sched::waiters::Links;
+use sched::waiters::{Links, Table};
 use sched::Id;
-
-struct NoFigures;
-
-impl Figures for NoFigures {
-    fn queue(&self, _: u32, _: u32) {}
-    fn changed(&self, _: i32) {}
-}
-
-type Queue = RunQueue<'static, NoFigures>;
-
-fn queue(size: usize) -> Queue {
-    RunQueue::new(Vec::leak(vec![Entry::default(); size]), NoFigures)
-}
-
-fn entry(id: Id) -> Entry {
-    Entry { id, ready: id }
-}
-
-fn ids(queue: &Queue) -> Vec<Id> {
-    core::iter::from_fn(|| queue.pop())
-        .map(|entry| entry.id)
-        .collect()
-}
-
-/// Two vCPUs take from one queue at the same time, its owner and a thief: each uThread is in one
-/// place afterwards.
-#[test]
-fn owner_and_thief() {
-    loom::model(|| {
-        let (mine, theirs) = (Arc::new(queue(4)), Arc::new(queue(4)));
-        for id in 1..=3 {
-            mine.push_back(entry(id)).expect("room");
-        }
-        let thief = {
-            let (mine, theirs) = (Arc::clone(&mine), Arc::clone(&theirs));
-            thread::spawn(move || theirs.steal_from(&mine))
-        };
-        let popped = mine.pop().map(|entry| entry.id);
-        mine.push_front(entry(4)).expect("room");
-        let stolen = thief.join().expect("no panic");
-        assert!(stolen <= 2);
-        let mut all: Vec<Id> = popped.into_iter().chain(ids(&mine)).chain(ids(&theirs)).collect();
-        all.sort_unstable();
-        assert_eq!(all, [1, 2, 3, 4]);
-    });
-}
-
-/// Two vCPUs rob each other: neither waits for the other.
-#[test]
-fn mutual_thieves() {
-    loom::model(|| {
-        let (a, b) = (Arc::new(queue(4)), Arc::new(queue(4)));
-        a.push_back(entry(1)).expect("room");
-        b.push_back(entry(2)).expect("room");
-        let other = {
-            let (a, b) = (Arc::clone(&a), Arc::clone(&b));
-            thread::spawn(move || b.steal_from(&a))
-        };
-        a.steal_from(&b);
-        other.join().expect("no panic");
-        let mut all: Vec<Id> = ids(&a).into_iter().chain(ids(&b)).collect();
-        all.sort_unstable();
-        assert_eq!(all, [1, 2]);
-    });
-}
 
 /// Three vCPUs that spin for each other have too many interleavings; all with up to two
 /// preemptions are looked at.
@@ -91,6 +26,8 @@ fn bounded(f: impl Fn() + Sync + Send + 'static) {
 /// switch away from its stack, and who is woken before that would run on a stack in use.
 struct World {
     links: [AtomicU32; 4],
+    backs: [AtomicU32; 4],
+    args: [AtomicU64; 4],
     saved: [AtomicU32; 4],
     awake: [AtomicU32; 4],
     bells: [Notify; 4],
@@ -102,11 +39,29 @@ impl Links for World {
     }
 }
 
+impl Table for World {
+    fn back(&self, id: Id) -> &AtomicU32 {
+        &self.backs[id as usize]
+    }
+
+    fn arg(&self, id: Id) -> &AtomicU64 {
+        &self.args[id as usize]
+    }
+
+    fn claim(&self, _: Id) -> bool {
+        true
+    }
+
+    fn settle(&self, _: Id) {}
+}
+
 impl World {
     fn new() -> World {
         let zeroes = || std::array::from_fn(|_| AtomicU32::new(0));
         World {
             links: zeroes(),
+            backs: zeroes(),
+            args: std::array::from_fn(|_| AtomicU64::new(0)),
             saved: zeroes(),
             awake: zeroes(),
             bells: std::array::from_fn(|_| Notify::new()),
@@ -183,7 +138,8 @@ fn group_waits_for_all() {
                 let world = Arc::clone(&world);
                 thread::spawn(move || {
                     world.2.fetch_add(1, Ordering::Relaxed);
-                    if let Some(waiter) = world.1.done(&world.0).expect("not too many") {
+                    let mut waiters = world.1.done().expect("not too many");
+                    while let Some(waiter) = waiters.pop(&world.0) {
                         world.0.wake(waiter);
                     }
                 })

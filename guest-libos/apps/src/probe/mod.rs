@@ -6,8 +6,11 @@
 //! | `spin` | application code only, known values in all registers: must be kicked | `uthreads` |
 //! | `yield` | on each grant does a little, shows the TSC, gives the core back | `uthreads`, `work_ns` |
 //! | `lock` | uThreads contend for a lock; gaps in its progress are recorded | `uthreads`, `hold_ns`, `gap_ns` |
+//! | `sleep` | uThreads sleep, each for a time of its own, so many times, and end | `uthreads`, `sleep_ns`, `rounds` |
 //! | `stubborn` | stays in FluxOS's code for ever: must be forced | |
-//! | `crash` | reads an address that is not mapped | `address` |
+//! | `crash` | reads an address that is not mapped | `address`, `frame` |
+//! | `overflow` | uses up its stack | |
+//! | `panic` | panics as Rust code does | |
 //! | `liar` | writes nonsense into its whole control page | `spare` |
 //! | `exit` | ends the VM | `code` |
 //!
@@ -15,15 +18,16 @@
 //! least two).
 
 mod lock;
+mod sleep;
 mod spin;
 
-use libos::uthread::{cede, kernel, poll, show_now, spawn};
+use libos::uthread::{cede, kernel, poll, show_now, spawn, spawn_named};
 
 use crate::cmdline::{Args, BadArgs};
 use crate::rounds::{self, Rate};
 
 const MODES: &[&str] = &[
-    "poll", "spin", "yield", "lock", "stubborn", "crash", "liar", "exit",
+    "poll", "spin", "yield", "lock", "sleep", "stubborn", "crash", "overflow", "panic", "liar", "exit",
 ];
 
 /// Starts the mode; the calling uThread ends, or is the one that misbehaves.
@@ -65,13 +69,42 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
                 .ticks(args.number("gap_ns", 2_000, 0, 1_000_000_000)?);
             each(uthreads(args, 2)?, move || lock::contend(hold, gap))
         }
+        "sleep" => {
+            args.only(&["mode", "uthreads", "sleep_ns", "rounds"])?;
+            let ns = args.number("sleep_ns", 100_000, 1, 1_000_000_000)?;
+            let rounds = args.number("rounds", 100, 1, u64::from(u32::MAX))?;
+            let wanted = uthreads(args, 1)?;
+            for which in 0..wanted {
+                // From half of it to all of it, so that they do not all wake together.
+                let ns = ns - ns / 2 * which / wanted;
+                spawn(move || sleep::sleep(ns, rounds)).map_err(|_| BadArgs::Stacks { wanted })?;
+            }
+            Ok(())
+        }
         "stubborn" => {
             args.only(&["mode"])?;
             libos::rogue::stay_in_fluxos()
         }
         "crash" => {
-            args.only(&["mode", "address"])?;
-            libos::rogue::read(args.number("address", 0, 0, u64::MAX)?);
+            args.only(&["mode", "address", "frame"])?;
+            let address = args.number("address", 0, 0, u64::MAX)?;
+            match args.text("frame") {
+                None => libos::rogue::read(address),
+                Some(_) => libos::rogue::read_without_frame(address, args.number("frame", 0, 0, u64::MAX)?),
+            }
+            Ok(())
+        }
+        "overflow" => {
+            args.only(&["mode"])?;
+            spawn_named("diver", || {
+                libos::rogue::dive(0);
+            })
+            .map_err(|_| BadArgs::Stacks { wanted: 1 })?;
+            Ok(())
+        }
+        "panic" => {
+            args.only(&["mode"])?;
+            libos::rogue::stumble(9);
             Ok(())
         }
         "liar" => {

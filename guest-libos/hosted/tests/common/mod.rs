@@ -30,7 +30,7 @@ pub enum On {
 
 impl On {
     /// The program and its first arguments; `None` if this machine does not have it.
-    fn command(self) -> Option<(PathBuf, Vec<OsString>)> {
+    pub fn command(self) -> Option<(PathBuf, Vec<OsString>)> {
         let hosted = PathBuf::from(env!("CARGO_BIN_EXE_fluxos-hosted"));
         if self == On::Hosted {
             return Some((hosted, Vec::new()));
@@ -194,6 +194,19 @@ impl Arbiter {
     /// Starts a VM, dormant unless `extra` says otherwise.
     pub fn start(&mut self, on: On, slot: u32, vcpus: u32, cmdline: &str, extra: &[&str]) -> Vm {
         let (program, first) = on.command().expect("looked for by the test");
+        self.start_program(program, first, slot, vcpus, cmdline, extra)
+    }
+
+    /// As [`Arbiter::start`], a VM that is this program with these first arguments.
+    pub fn start_program(
+        &mut self,
+        program: PathBuf,
+        first: Vec<OsString>,
+        slot: u32,
+        vcpus: u32,
+        cmdline: &str,
+        extra: &[&str],
+    ) -> Vm {
         let fd = self.fd.as_raw_fd();
         let mut command = Command::new(program);
         command
