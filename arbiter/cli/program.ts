@@ -12,6 +12,7 @@ import { addRun } from './commands/run.ts';
 import { addStart } from './commands/start.ts';
 import { addStatus } from './commands/status.ts';
 import { addStop } from './commands/stop.ts';
+import { addTrace } from './commands/trace.ts';
 import { exitCodes } from './output.ts';
 
 const after = `
@@ -44,6 +45,7 @@ export function makeProgram(): Command {
     addStop,
     addStatus,
     addExplain,
+    addTrace,
     addDoctor,
     addDemo,
     addBench,

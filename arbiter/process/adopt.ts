@@ -10,7 +10,15 @@ import { fstatSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Arena, Releaser } from '../../native/index.ts';
 import { closeFd, openAt } from '../../native/index.ts';
-import { CONTROL_BYTES, VM_DEAD, VM_EMPTY, VM_LIVE, VM_POISONED, VM_STARTING } from '../abi/layout.gen.ts';
+import {
+  CONTROL_BYTES,
+  HOT_BYTES,
+  VM_DEAD,
+  VM_EMPTY,
+  VM_LIVE,
+  VM_POISONED,
+  VM_STARTING,
+} from '../abi/layout.gen.ts';
 import type { Bridge } from '../bridge/bridge.ts';
 import type { Section } from '../vm/section.ts';
 import { announce, changeState, isNobodys, readSection, sections } from '../vm/section.ts';
@@ -148,7 +156,8 @@ export class Adopter {
         'Stop it and start it again.',
       );
     }
-    if (fstatSync(page).size !== CONTROL_BYTES) {
+    // Of another minor it may be shorter or longer than ours; the part that the loop maps is the same in all.
+    if (fstatSync(page).size < HOT_BYTES) {
       throw new FluxionError(
         'state',
         `its control page has ${fstatSync(page).size} bytes instead of ${CONTROL_BYTES}`,

@@ -4,7 +4,6 @@
  */
 import {
   ABI_MAJOR,
-  CONTROL_BYTES,
   CONTROL_MAGIC,
   HEADER_OFFSET,
   HOT_BYTES,
@@ -32,7 +31,8 @@ export function checkPage(arena: ArrayBuffer, slot: number): void {
     const theirs = `${header[W_HEADER_ABI_MAJOR]}.${header[W_HEADER_ABI_MINOR]}`;
     throw new FluxionError('version', `its control page has ABI ${theirs}, this arbiter speaks ${ABI_MAJOR}`);
   }
-  if (header[W_HEADER_BYTES] !== CONTROL_BYTES || header[W_HEADER_SLOT] !== slot) {
+  // A page of an older minor is shorter, and has all that the loop reads.
+  if (header[W_HEADER_BYTES] < HOT_BYTES || header[W_HEADER_SLOT] !== slot) {
     throw new FluxionError('state', 'its control page contradicts the hand-off table');
   }
 }

@@ -35,6 +35,11 @@ describe('the control page that a Fluxion hands over', () => {
     check();
   });
 
+  test('that of an older minor is accepted, which is shorter', () => {
+    header[W_HEADER_BYTES] = 0x80000;
+    check();
+  });
+
   test.each([
     ['the magic', W_HEADER_MAGIC, 0xdeadbeef | 0, /magic 0xdeadbeef instead of 0x58554c46/],
     ['an empty page', W_HEADER_MAGIC, 0, /magic 0x0/],

@@ -25,6 +25,7 @@ const after = (): string => `
 Benchmarks: ${benchNames().join(', ') || 'none'}.
   realloc   how long a core takes from one busy VM to another, against the strongest alternatives
   loop      the arbiter's turn against the same loop in C
+  uthreads  what FluxOS's threads cost, against pthreads, Go and tokio
 
 Examples:
   $ hyperflux bench realloc

@@ -122,6 +122,11 @@ pub trait Backend: Send + 'static {
         None
     }
 
+    /// What the guest wanted to read or write when it had its last page fault; `None`: not known.
+    fn fault_address(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Takes the kick that ended `run`, so that the next `run` does not end at once. Not in `run` itself,
     /// because a vCPU that is to leave first hands its core over. Nothing to do where the signal's handler
     /// has run.

@@ -1,5 +1,8 @@
-//! The doors that carry text: log and panic.
+//! The doors that carry text: log and panic, and where the latter came from.
 
+use flux_abi as abi;
+
+use crate::backtrace::Backtrace;
 use crate::log::{sanitize, RateLimit};
 use crate::vm::Vm;
 
@@ -7,6 +10,8 @@ use crate::vm::Vm;
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
     limit: RateLimit,
+    /// What the backtrace door has brought last; the panic that it belongs to comes next.
+    backtrace: Backtrace,
 }
 
 impl Doors {
@@ -28,6 +33,33 @@ impl Doors {
         }
         vm.log
             .info(format_args!("[vCPU {id}] {}", self.line(vm, id, claimed)));
+    }
+
+    /// The backtrace door. Nothing is shown yet: a guest that goes on was not at its end.
+    pub fn backtrace(&mut self, vm: &Vm, id: u32, arg: u32) {
+        let (bytes, _) = vm.page.log_line(id, abi::LOG_BYTES as u32);
+        self.backtrace = Backtrace::of(arg, &bytes);
+    }
+
+    /// The panic door: logs where it came from, and returns what is the matter. `address`: what the processor
+    /// says of the last page fault, asked for only if it was one.
+    pub fn panic(&mut self, vm: &Vm, id: u32, claimed: u32, address: impl FnOnce() -> Option<u64>) -> String {
+        let mut text = self.line(vm, id, claimed);
+        if text.is_empty() {
+            text = "it failed, and once more when it was to say how".to_owned();
+        }
+        let backtrace = std::mem::take(&mut self.backtrace);
+        if let Some(address) = backtrace.page.then(address).flatten() {
+            text.push_str(&format!(", address {address:#x}"));
+        }
+        let (lines, sentence) = backtrace.describe(&vm.symbols);
+        if !lines.is_empty() {
+            vm.log.error(format_args!("[vCPU {id}] backtrace:"));
+        }
+        for line in lines {
+            vm.log.error(format_args!("[vCPU {id}] {line}"));
+        }
+        text + &sentence
     }
 
     /// The vCPU's line, copied once, its claimed length clamped, control characters replaced.

@@ -27,8 +27,15 @@ impl<B: Backend> Life<'_, B> {
             }
             abi::PORT_PANIC => {
                 self.count(Count::Panic);
-                let text = self.doors.line(self.vm, self.id, arg);
+                let backend = &mut self.backend;
+                let text = self
+                    .doors
+                    .panic(self.vm, self.id, arg, || backend.fault_address());
                 self.fail(&Failure::new(format!("the guest gave up: {text}")))
+            }
+            abi::PORT_BACKTRACE => {
+                self.doors.backtrace(self.vm, self.id, arg);
+                Next::Run
             }
             abi::PORT_EXIT => {
                 self.count(Count::Exit);

@@ -9,10 +9,11 @@
 //! * [`kvm`]: the backend for virtual machines
 //! * [`life`], [`seat`], [`lease`]: a vCPU's thread; where its cores come from; who manages it
 //! * [`control`]: the socket
-//! * [`confine`], [`stats`], [`log`]: Landlock and seccomp; counters; lines
+//! * [`confine`], [`stats`], [`log`], [`symbols`]: Landlock and seccomp; counters; lines; names of functions
 
 pub mod args;
 pub mod backend;
+mod backtrace;
 pub mod clock;
 pub mod confine;
 pub mod context_slot;
@@ -37,5 +38,6 @@ pub mod resident;
 pub mod seat;
 pub mod section;
 pub mod stats;
+pub mod symbols;
 pub mod tables;
 pub mod vm;

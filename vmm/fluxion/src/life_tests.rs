@@ -56,6 +56,7 @@ fn setup() -> (Arc<Vm>, Bridge) {
         backend: "fake",
         memory_bytes: 0,
         cpus: CpuSet::current().expect("affinity"),
+        symbols: crate::symbols::Symbols::default(),
     };
     let vm = Arc::new(Vm::new(parts).expect("VM"));
     let mut bridge = Bridge::new(ours);

@@ -10,6 +10,7 @@ use fluxion::image::ImageError;
 use fluxion::kvm::{self, Boot, KvmError};
 use fluxion::memory::MAX_MIB;
 use fluxion::process::{self, StartError};
+use fluxion::symbols::Symbols;
 use fluxion::vm::Ended;
 use handoff::kflux::KfluxError;
 use handoff::TableError;
@@ -103,6 +104,7 @@ fn run(config: Config) -> Result<Ended, Error> {
         doorbell: &prepared.doorbell,
     };
     let vcpus = kvm::boot(&boot, &mut prepared.header)?;
+    prepared.symbols = Symbols::of(&image);
     drop(image);
     Ok(prepared.run(vcpus)?)
 }

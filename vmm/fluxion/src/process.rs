@@ -28,6 +28,7 @@ use crate::log::Log;
 use crate::resident::Resident;
 use crate::seat::{self, Seat};
 use crate::section::{self, SectionError};
+use crate::symbols::Symbols;
 use crate::vm::{Ended, Parts, Vm};
 use crate::{inherit, life, stats};
 
@@ -66,6 +67,10 @@ pub struct Prepared {
     pub page: Arc<ControlPage>,
     pub doorbell: EventFd,
     pub log: Log,
+    /// Names of the guest's functions, for the caller to complete.
+    pub symbols: Symbols,
+    /// What is called first where this process panics: where it is the guest that did, it does not return.
+    pub panicked: Option<fn(&std::panic::PanicHookInfo<'_>)>,
     table: Option<(OwnedFd, Table)>,
     seat: Seat,
     socket: Option<Socket>,
@@ -81,9 +86,12 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
 
 /// A panic is a bug here, but must not become a forbidden system call: no backtrace is looked for, and what
 /// happened is one log line.
-fn log_panics(log: &Log) {
+fn log_panics(log: &Log, first: Option<fn(&std::panic::PanicHookInfo<'_>)>) {
     let log = log.clone();
     std::panic::set_hook(Box::new(move |panic| {
+        if let Some(first) = first {
+            first(panic);
+        }
         log.error(format_args!("internal failure: {panic}"))
     }));
 }
@@ -122,6 +130,8 @@ pub fn prepare(config: Config, hosted: bool) -> Result<Prepared, StartError> {
         page,
         doorbell,
         log,
+        symbols: Symbols::default(),
+        panicked: None,
         table: Some((fd, table)),
         seat,
         socket,
@@ -156,6 +166,7 @@ impl Prepared {
             backend: B::NAME,
             memory_bytes: self.header.memory_bytes,
             cpus: self.cpus,
+            symbols: std::mem::take(&mut self.symbols),
         });
         let vm = Arc::new(vm.map_err(system("make an event descriptor"))?);
         let result = self.live(&vm, backends);
@@ -171,7 +182,7 @@ impl Prepared {
     }
 
     fn live<B: Backend>(&mut self, vm: &Arc<Vm>, backends: Vec<B>) -> Result<Ended, StartError> {
-        log_panics(&vm.log);
+        log_panics(&vm.log, self.panicked);
         let confined = self.config.confine;
         let unmanaged = self.config.unmanaged;
         for id in 0..backends.len() as u32 {

@@ -15,6 +15,7 @@ use crate::cpus::CpuSet;
 use crate::log::Log;
 use crate::seat::Seat;
 use crate::stats::ExitCounters;
+use crate::symbols::Symbols;
 
 /// How a VM came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub struct Parts {
     pub backend: &'static str,
     pub memory_bytes: u64,
     pub cpus: CpuSet,
+    pub symbols: Symbols,
 }
 
 /// One VM, as its vCPU threads and the control thread see it.
@@ -54,6 +56,8 @@ pub struct Vm {
     pub memory_bytes: u64,
     /// The affinity of vCPU threads while no arbiter places them.
     pub cpus: CpuSet,
+    /// Names of the guest's functions.
+    pub symbols: Symbols,
     /// One for each vCPU.
     pub counters: Box<[ExitCounters]>,
     /// Rung for the control thread when something has happened that it must act on.
@@ -84,6 +88,7 @@ impl Vm {
             backend: parts.backend,
             memory_bytes: parts.memory_bytes,
             cpus: parts.cpus,
+            symbols: parts.symbols,
             counters: handles.iter().map(|_| ExitCounters::default()).collect(),
             news: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             threads: AtomicU32::new(handles.len() as u32),

@@ -162,6 +162,10 @@ impl Backend for KvmVcpu {
         self.place.as_ref().map(|place| place.turn)
     }
 
+    fn fault_address(&mut self) -> Option<u64> {
+        ioctl::get_sregs(borrow(&self.fd)).ok().map(|sregs| sregs.cr2)
+    }
+
     fn consume_kick(&mut self) {
         let none = libc::timespec {
             tv_sec: 0,

@@ -4,6 +4,7 @@
 //!   l  logs a line with a control character in it, then exits with code 0
 //!   e  exits with code 7
 //!   n  gives up by the panic door
+//!   b  as n, after a backtrace that claims all that one can claim, and has nothing
 //!   y  counts (done_lo) and yields, again and again
 //!   p  counts, and parks by itself when it is asked
 //!   c  counts and never parks, always in "FluxOS's code"
@@ -36,6 +37,8 @@ fluxion_test_guest:
     je 20f
     cmp al, 'n'
     je 25f
+    cmp al, 'b'
+    je 24f
     cmp al, 'y'
     je 30f
     cmp al, 'p'
@@ -69,6 +72,9 @@ fluxion_test_guest:
 
 20: mov eax, 7
     out 0xe5, eax
+
+24: mov eax, 0xffffffff
+    out 0xe6, eax
 
 25: mov rbx, rdi
     shl rbx, 8
