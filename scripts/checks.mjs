@@ -22,6 +22,9 @@ const rustFolders = ['vmm', 'guest-libos', 'guest-libos/hosted', 'abi/rust'];
 
 const cxxFiles = listFiles(['native'], ['native/build']).filter((path) => /\.(cc|h)$/.test(path));
 const cxxSources = cxxFiles.filter((path) => path.endsWith('.cc'));
+const capiSources = listFiles(['guest-libos/include', 'guest-libos/capi']).filter((path) =>
+  /\.[ch]$/.test(path),
+);
 const abiHeaders = listFiles(['abi']).filter((path) => /^abi\/[^/]+\.h$/.test(path));
 // -isystem: what is wrong in other people's headers is not reported.
 const cxxFlags = [
@@ -96,6 +99,7 @@ const cxx = [
   ...clangFormat('native', 'file', cxxFiles),
   // The kernel module includes these headers: they keep the kernel's style.
   ...clangFormat('abi', 'file:scripts/kernel.clang-format', abiHeaders),
+  ...clangFormat('capi', 'file:scripts/kernel.clang-format', capiSources),
   // A file at a time: clang-tidy uses one core for all of its arguments.
   ...cxxSources.map((path) => ({
     name: `clang-tidy ${path}`,

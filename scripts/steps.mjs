@@ -81,4 +81,14 @@ export const steps = [
     cwd: 'guest-libos/hosted',
     command: ['cargo', 'build', '--release', '--locked', '--target', 'x86_64-unknown-linux-gnu'],
   },
+  {
+    name: 'capi',
+    title: 'build libfluxos and its C programs (Rust, C)',
+    when: 'guest-libos/capi/build.mjs',
+    inputs: ['guest-libos', 'abi', 'vmm'],
+    ignore: ['abi/rust/Cargo.lock'],
+    outputs: ['kvm', 'hosted'].map((kind) => `guest-libos/target/capi/${kind}/program`),
+    needs: ['cargo', 'cc'],
+    command: [pinnedNode, 'guest-libos/capi/build.mjs'],
+  },
 ];
