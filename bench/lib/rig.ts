@@ -95,6 +95,10 @@ export interface VmSpec {
   unmanaged?: { cpus: string };
   idleSpinNs?: number;
   memoryMib?: number;
+  /** uThread stacks; a quarter of the memory unless given. */
+  stacks?: number;
+  /** FluxOS as an ordinary process. */
+  hosted?: boolean;
 }
 
 /** A VM of the rig and where its words are. */
@@ -167,16 +171,19 @@ export class Rig {
     const log = openSync(logPath, 'a');
     const vcpus = spec.vcpus ?? 1;
     const args = [
-      ...['--name', spec.name, '--slot', String(slot), '--image', artifacts.image, '--socket', socket],
+      ...['--name', spec.name, '--slot', String(slot), '--socket', socket],
+      ...(spec.hosted ? [] : ['--image', artifacts.image]),
       ...['--table-fd', '3', '--vcpus', String(vcpus), '--max-cores', String(vcpus)],
       ...['--mem', String(spec.memoryMib ?? 32), '--cmdline', spec.cmdline],
+      ...(spec.stacks === undefined ? [] : ['--stacks', String(spec.stacks)]),
       ...(spec.idleSpinNs === undefined ? [] : ['--idle-spin-ns', String(spec.idleSpinNs)]),
       ...(spec.unmanaged ? ['--unmanaged', '--cpus', spec.unmanaged.cpus] : []),
       ...(this.#domainFd === null ? [] : ['--kflux-fd', '4']),
     ];
     const vmFd = this.#domainFd === null ? null : await kfluxVm(this.#domainFd, slot, vcpus);
     const inherited = vmFd === null ? [this.#tableFd] : [this.#tableFd, vmFd];
-    const process = spawn(artifacts.fluxion, args, { stdio: ['ignore', log, log, ...inherited] });
+    const program = spec.hosted ? artifacts.hosted : artifacts.fluxion;
+    const process = spawn(program, args, { stdio: ['ignore', log, log, ...inherited] });
     closeSync(log);
     if (vmFd !== null) closeFd(vmFd);
     const failed = (): Error =>

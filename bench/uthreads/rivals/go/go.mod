@@ -1,0 +1,3 @@
+module uthreads
+
+go 1.19
