@@ -5,6 +5,7 @@
  */
 #include <linux/cpu.h>
 #include <linux/cpuhotplug.h>
+#include <linux/workqueue.h>
 
 #include "kf.h"
 
@@ -63,12 +64,17 @@ static int check(struct kf_domain *domain, const u32 managed[8])
 	return any ? result : -EINVAL;
 }
 
+static void cpus_are_active(struct work_struct *work);
+static DECLARE_WORK(comes, cpus_are_active);
+
 /* All of these cores become the domain's, beside those that it has; or none. */
 int kf_claims_reserve(struct kf_domain *domain, const u32 managed[8])
 {
 	unsigned int cpu;
 	int result;
 
+	/* Whoever has seen that a CPU is online may claim it. */
+	flush_work(&comes);
 	mutex_lock(&kf_claims_mutex);
 	result = check(domain, managed);
 	for (cpu = 0; !result && cpu < domain->cores; cpu++) {
@@ -100,14 +106,43 @@ void kf_claims_keep(struct kf_domain *domain, const u32 managed[8])
 	mutex_unlock(&kf_claims_mutex);
 }
 
-static int cpu_comes(unsigned int cpu)
+static void core_is_back(unsigned int cpu)
 {
-	mutex_lock(&kf_claims_mutex);
+	lockdep_assert_held(&kf_claims_mutex);
 	cpumask_set_cpu(cpu, &online);
 	if (cpu < FLUX_MAX_CORES && claimed[cpu])
 		kf_core_online(claimed[cpu]);
 	update_housekeeping();
+}
+
+/*
+ * A CPU becomes active, so that threads can be placed on it, after the last callback that a module
+ * can have: a grant in between would leave its thread elsewhere. So this waits for the hotplug
+ * operation's lock, and by then it is over.
+ */
+static void cpus_are_active(struct work_struct *work)
+{
+	unsigned int cpu;
+
+	cpus_read_lock();
+	mutex_lock(&kf_claims_mutex);
+	for_each_cpu(cpu, cpu_active_mask)
+		if (!cpumask_test_cpu(cpu, &online))
+			core_is_back(cpu);
 	mutex_unlock(&kf_claims_mutex);
+	cpus_read_unlock();
+}
+
+static int cpu_comes(unsigned int cpu)
+{
+	/* Those that are there when the module is loaded. */
+	if (cpu_active(cpu)) {
+		mutex_lock(&kf_claims_mutex);
+		core_is_back(cpu);
+		mutex_unlock(&kf_claims_mutex);
+	} else {
+		schedule_work(&comes);
+	}
 	return 0;
 }
 
@@ -133,4 +168,5 @@ int kf_claims_init(void)
 void kf_claims_exit(void)
 {
 	cpuhp_remove_state_nocalls(state);
+	cancel_work_sync(&comes);
 }
