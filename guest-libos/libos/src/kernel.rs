@@ -62,8 +62,7 @@ impl Kernel {
 
     /// Work was made ready: if vCPUs sleep and no arbiter looks after the VM, wakes one.
     pub(crate) fn announce(&self, vcpu: u32) {
-        let unmanaged = || self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0;
-        if self.sleepers.wants_ring(unmanaged) {
+        if self.sleepers.any() && self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0 {
             self.platform.door(flux_abi::PORT_DOORBELL, 0);
         }
     }
