@@ -72,6 +72,8 @@ interface Recipe {
   readonly tools: readonly string[];
   readonly places: readonly string[];
   readonly install: string;
+  /** Files outside its folder that it is made of too. */
+  readonly shared?: readonly string[];
   /** Another way to get the tool, if it is not there. */
   fetch?(): Promise<string>;
   build(tool: string, source: string, out: string): Promise<void>;
@@ -115,6 +117,7 @@ const recipes: readonly Recipe[] = [
     tools: ['cargo'],
     places: [join(homedir(), '.cargo/bin')],
     install: 'https://rustup.rs',
+    shared: ['../../../../guest-libos/apps/src/micro/quicksort.rs'],
     async build(tool, source, out) {
       const target = `${out}.target`;
       const env = { CARGO_TARGET_DIR: target, CARGO_BUILD_TARGET: undefined, RUSTFLAGS: undefined };
@@ -135,7 +138,7 @@ async function buildOne(recipe: Recipe, { cache, path, fetch, build }: Where): P
       return { name, program: { missing: `there is no ${recipe.tools[0]} here (${recipe.install})` } };
     const version = await run([tool, ...(recipe.folder === 'go' ? ['version'] : ['--version'])], source);
     const files = listTree(source, (item) => item === 'target');
-    const key = filesKey(source, files, [version]);
+    const key = filesKey(source, [...files, ...(recipe.shared ?? [])], [version]);
     mkdirSync(cache, { recursive: true });
     const at = join(cache, `${recipe.folder}-${key}`);
     if (build !== undefined && !build.includes(name) && !existsSync(at))

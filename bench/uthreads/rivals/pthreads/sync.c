@@ -4,6 +4,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include "ping_pong.h"
 #include "rival.h"
 
 /* How long a waiter is left to itself before it is woken, so that it really waits. */
@@ -54,6 +55,11 @@ static void *player(void *table)
 {
 	play(table, 1);
 	return NULL;
+}
+
+static void wait_on(sem_t *sem)
+{
+	sem_wait(sem);
 }
 
 /* An operation is a round trip: two signals, two waits. */
@@ -149,42 +155,10 @@ uint64_t row_semaphore(uint64_t ops)
 	return start;
 }
 
-struct track {
-	sem_t there, back;
-	uint64_t rounds;
-};
-
-static void *runner(void *arg)
-{
-	struct track *track = arg;
-
-	for (uint64_t i = 0; i < track->rounds; i++) {
-		sem_wait(&track->there);
-		sem_post(&track->back);
-	}
-	return NULL;
-}
-
 /* An operation is a round trip: two posts, two waits that block. */
 uint64_t row_baton(uint64_t ops)
 {
-	struct track track = { .rounds = ops };
-	pthread_t other;
-	uint64_t start;
-
-	sem_init(&track.there, 0, 0);
-	sem_init(&track.back, 0, 0);
-	must(pthread_create(&other, NULL, runner, &track), "pthread_create");
-	start = now_ns();
-	for (uint64_t i = 0; i < ops; i++) {
-		sem_post(&track.there);
-		sem_wait(&track.back);
-	}
-	start = now_ns() - start;
-	must(pthread_join(other, NULL), "pthread_join");
-	sem_destroy(&track.there);
-	sem_destroy(&track.back);
-	return start;
+	return ping_pong(ops, wait_on);
 }
 
 static void *show(void *at)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 
+#include "ping_pong.h"
 #include "rival.h"
 
 #define SLEEP_NS 200000
@@ -25,42 +26,10 @@ static void wait_a_second(sem_t *sem)
 		give_up("sem_clockwait", errno);
 }
 
-struct track {
-	sem_t there, back;
-	uint64_t rounds;
-};
-
-static void *runner(void *arg)
-{
-	struct track *track = arg;
-
-	for (uint64_t i = 0; i < track->rounds; i++) {
-		wait_a_second(&track->there);
-		sem_post(&track->back);
-	}
-	return NULL;
-}
-
 /* As the semaphore's ping-pong, but each of the two waits has a deadline of a second. */
 uint64_t row_timed(uint64_t ops)
 {
-	struct track track = { .rounds = ops };
-	pthread_t other;
-	uint64_t start;
-
-	sem_init(&track.there, 0, 0);
-	sem_init(&track.back, 0, 0);
-	must(pthread_create(&other, NULL, runner, &track), "pthread_create");
-	start = now_ns();
-	for (uint64_t i = 0; i < ops; i++) {
-		sem_post(&track.there);
-		wait_a_second(&track.back);
-	}
-	start = now_ns() - start;
-	must(pthread_join(other, NULL), "pthread_join");
-	sem_destroy(&track.there);
-	sem_destroy(&track.back);
-	return start;
+	return ping_pong(ops, wait_a_second);
 }
 
 /* How late after it was due the thread goes on. */

@@ -11,6 +11,7 @@
 
 mod basic;
 mod locks;
+mod quicksort;
 mod sort;
 mod timed;
 mod wakes;

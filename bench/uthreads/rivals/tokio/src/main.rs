@@ -6,6 +6,8 @@
 //! choose.
 
 mod basic;
+#[path = "../../../../../guest-libos/apps/src/micro/quicksort.rs"]
+mod quicksort;
 mod sort;
 mod sync;
 mod timer;
