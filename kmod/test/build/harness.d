@@ -1,1 +1,0 @@
-build/harness.o: harness.c harness.h holder.h

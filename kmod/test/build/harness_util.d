@@ -1,1 +1,0 @@
-build/harness_util.o: harness_util.c harness.h

@@ -1,1 +1,0 @@
-build/holder.o: holder.c holder.h harness.h

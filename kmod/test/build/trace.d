@@ -1,1 +1,0 @@
-build/trace.o: trace.c trace.h harness.h

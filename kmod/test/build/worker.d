@@ -1,2 +1,0 @@
-build/worker.o: worker.c world.h harness.h ../../abi/kflux.h \
- ../../abi/flux.h ../../abi/handoff.h

@@ -1,2 +1,0 @@
-build/world.o: world.c world.h harness.h ../../abi/kflux.h \
- ../../abi/flux.h ../../abi/handoff.h
