@@ -168,7 +168,12 @@ struct flux_host_vcpu {
 	uint32_t answer; /* Fluxion: result of the last door that has one */
 	uint32_t unmanaged; /* Fluxion: not 0 while no arbiter manages this VM */
 	uint32_t trace_until; /* who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
-	uint32_t reserved[24];
+	/*
+	 * Arbiter: the value of guest_vcpu.switches whose uThread has had its time slice and is to give way to
+	 * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
+	 */
+	uint32_t preempt;
+	uint32_t reserved[23];
 };
 _Static_assert(sizeof(struct flux_host_vcpu) == 128, "host half of a vCPU block");
 

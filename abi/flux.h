@@ -18,7 +18,7 @@
 
 /* A different major is refused by whoever meets it; a newer minor only adds. */
 #define FLUX_ABI_MAJOR 1
-#define FLUX_ABI_MINOR 1
+#define FLUX_ABI_MINOR 2
 
 #define FLUX_MAX_VMS 1024
 #define FLUX_MAX_VCPUS 16

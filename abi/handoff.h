@@ -113,6 +113,7 @@
 #define FLUX_OP_MOVE 3 /* the owner leaves in favour of another vCPU */
 #define FLUX_OP_HEIR 4 /* who gets the core if its owner leaves by itself; nobody: HANDLE_NONE */
 #define FLUX_OP_FORCE 5 /* kFlux: the park in flight is forced now, not at its deadline */
+#define FLUX_OP_PREEMPT 6 /* the uThread that the owner runs gives way; the core stays (since minor 2) */
 
 /* Which tier a park starts with. 0: kick at once if the guest says that it runs application
  * code, ask otherwise and kick after kick_after_us. */
@@ -123,7 +124,7 @@
 #define FLUX_CMD_OP 0
 #define FLUX_CMD_CORE 1
 #define FLUX_CMD_FROM 2
-#define FLUX_CMD_TO 3
+#define FLUX_CMD_TO 3 /* PREEMPT: guest_vcpu.switches at the decision, see host_vcpu.preempt */
 #define FLUX_CMD_FLAGS 4
 #define FLUX_CMD_TSC_LO 5 /* TSC of the decision */
 #define FLUX_CMD_TSC_HI 6
@@ -207,7 +208,9 @@ struct flux_vcpu {
 	uint32_t yields;
 	uint32_t kicks; /* kicks that found the guest and were acted on */
 	uint32_t stale; /* asks and kicks that were over when they arrived */
-	uint32_t reserved0[4];
+	uint32_t preempt; /* arbiter: as host_vcpu.preempt, which the guest can overwrite (since minor 2) */
+	uint32_t preempts; /* uThreads that were made to give way in application code */
+	uint32_t reserved0[2];
 	uint64_t t_decided; /* TSC stamps of the last hand-over this vCPU took part in; as the leaver: */
 	uint64_t t_kicked; /* bridge: the kick was sent; 0: asked only */
 	uint64_t t_seen; /* out of the guest */

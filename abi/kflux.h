@@ -100,6 +100,7 @@
 #define FLUX_KF_GRANTED 3 /* there is a (new) core; RUN left the old one in this call */
 #define FLUX_KF_UNMANAGED 4
 #define FLUX_KF_DEAD 5
+#define FLUX_KF_PREEMPT 6 /* RUN: interrupted in application code for FLUX_OP_PREEMPT; flux_vcpu.preempt says whom it means */
 
 /* flux_kf_event.kind */
 #define FLUX_KF_EV_GRANT 1 /* core, to */
@@ -116,6 +117,7 @@
 #define FLUX_KF_EV_LEASE 12 /* arg: epoch; core 1: begins, 0: ended */
 #define FLUX_KF_EV_OFFLINE 13 /* core; arg: 1 offline, 0 back */
 #define FLUX_KF_EV_REFUSED 14 /* core, from, to: a command; arg: errno */
+#define FLUX_KF_EV_PREEMPT 15 /* core, from: its uThread is to give way; arg: guest_vcpu.switches (since minor 2) */
 
 /* @shared Page 0 of a domain. */
 struct flux_kf_status {

@@ -6,7 +6,7 @@
 
 // A different major is refused by whoever meets it; a newer minor only adds.
 export const ABI_MAJOR = 1;
-export const ABI_MINOR = 1;
+export const ABI_MINOR = 2;
 
 export const MAX_VMS = 1024;
 export const MAX_VCPUS = 16;
@@ -289,7 +289,12 @@ export const OFF_HOST_VCPU_ANSWER = 20;
 export const OFF_HOST_VCPU_UNMANAGED = 24;
 /** who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
 export const OFF_HOST_VCPU_TRACE_UNTIL = 28;
-export const OFF_HOST_VCPU_RESERVED = 32;
+/**
+ * Arbiter: the value of guest_vcpu.switches whose uThread has had its time slice and is to give way to
+ * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
+ */
+export const OFF_HOST_VCPU_PREEMPT = 32;
+export const OFF_HOST_VCPU_RESERVED = 36;
 /** arbiter: the latest park request */
 export const W_HOST_VCPU_PARK_GEN = 0;
 /** Fluxion: requests up to this one are over; asked means (int32)(park_gen - settled) > 0 */
@@ -306,7 +311,12 @@ export const W_HOST_VCPU_ANSWER = 5;
 export const W_HOST_VCPU_UNMANAGED = 6;
 /** who traces: 0, or the stamp until which events are recorded (see flux_trace_record) */
 export const W_HOST_VCPU_TRACE_UNTIL = 7;
-export const W_HOST_VCPU_RESERVED = 8;
+/**
+ * Arbiter: the value of guest_vcpu.switches whose uThread has had its time slice and is to give way to
+ * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
+ */
+export const W_HOST_VCPU_PREEMPT = 8;
+export const W_HOST_VCPU_RESERVED = 9;
 
 /**
  * Boot information, written once by Fluxion before the guest starts.
@@ -629,6 +639,8 @@ export const OP_MOVE = 3;
 export const OP_HEIR = 4;
 /** kFlux: the park in flight is forced now, not at its deadline */
 export const OP_FORCE = 5;
+/** the uThread that the owner runs gives way; the core stays (since minor 2) */
+export const OP_PREEMPT = 6;
 
 // Which tier a park starts with. 0: kick at once if the guest says that it runs application
 // code, ask otherwise and kick after kick_after_us.
@@ -640,6 +652,7 @@ export const FLAG_KICK_NOW = 2;
 export const CMD_OP = 0;
 export const CMD_CORE = 1;
 export const CMD_FROM = 2;
+/** PREEMPT: guest_vcpu.switches at the decision, see host_vcpu.preempt */
 export const CMD_TO = 3;
 export const CMD_FLAGS = 4;
 /** TSC of the decision */
@@ -862,7 +875,11 @@ export const OFF_VCPU_YIELDS = 36;
 export const OFF_VCPU_KICKS = 40;
 /** asks and kicks that were over when they arrived */
 export const OFF_VCPU_STALE = 44;
-export const OFF_VCPU_RESERVED0 = 48;
+/** arbiter: as host_vcpu.preempt, which the guest can overwrite (since minor 2) */
+export const OFF_VCPU_PREEMPT = 48;
+/** uThreads that were made to give way in application code */
+export const OFF_VCPU_PREEMPTS = 52;
+export const OFF_VCPU_RESERVED0 = 56;
 /** TSC stamps of the last hand-over this vCPU took part in; as the leaver: */
 export const OFF_VCPU_T_DECIDED = 64;
 /** bridge: the kick was sent; 0: asked only */
@@ -916,7 +933,11 @@ export const W_VCPU_YIELDS = 9;
 export const W_VCPU_KICKS = 10;
 /** asks and kicks that were over when they arrived */
 export const W_VCPU_STALE = 11;
-export const W_VCPU_RESERVED0 = 12;
+/** arbiter: as host_vcpu.preempt, which the guest can overwrite (since minor 2) */
+export const W_VCPU_PREEMPT = 12;
+/** uThreads that were made to give way in application code */
+export const W_VCPU_PREEMPTS = 13;
+export const W_VCPU_RESERVED0 = 14;
 /** TSC stamps of the last hand-over this vCPU took part in; as the leaver: */
 export const W_VCPU_T_DECIDED_LO = 16;
 export const W_VCPU_T_DECIDED_HI = 17;
@@ -1013,6 +1034,8 @@ export const KF_SIGNAL = 2;
 export const KF_GRANTED = 3;
 export const KF_UNMANAGED = 4;
 export const KF_DEAD = 5;
+/** RUN: interrupted in application code for `OP_PREEMPT`; flux_vcpu.preempt says whom it means */
+export const KF_PREEMPT = 6;
 
 // flux_kf_event.kind
 /** core, to */
@@ -1039,6 +1062,8 @@ export const KF_EV_LEASE = 12;
 export const KF_EV_OFFLINE = 13;
 /** core, from, to: a command; arg: errno */
 export const KF_EV_REFUSED = 14;
+/** core, from: its uThread is to give way; arg: guest_vcpu.switches (since minor 2) */
+export const KF_EV_PREEMPT = 15;
 
 /**
  * Page 0 of a domain.

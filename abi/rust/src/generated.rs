@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicU8};
 
 // A different major is refused by whoever meets it; a newer minor only adds.
 pub const ABI_MAJOR: u32 = 1;
-pub const ABI_MINOR: u32 = 1;
+pub const ABI_MINOR: u32 = 2;
 
 pub const MAX_VMS: usize = 1024;
 pub const MAX_VCPUS: usize = 16;
@@ -270,7 +270,10 @@ pub struct HostVcpu {
     pub unmanaged: AtomicU32,
     /// who traces: 0, or the stamp until which events are recorded (see flux_trace_record)
     pub trace_until: AtomicU32,
-    pub reserved: [AtomicU32; 24],
+    /// Arbiter: the value of guest_vcpu.switches whose uThread has had its time slice and is to give way to
+    /// the next in the queue; any other value is news of a uThread that has left already (since minor 2).
+    pub preempt: AtomicU32,
+    pub reserved: [AtomicU32; 23],
 }
 
 const _: () = {
@@ -283,7 +286,8 @@ const _: () = {
     assert!(offset_of!(HostVcpu, answer) == 20);
     assert!(offset_of!(HostVcpu, unmanaged) == 24);
     assert!(offset_of!(HostVcpu, trace_until) == 28);
-    assert!(offset_of!(HostVcpu, reserved) == 32);
+    assert!(offset_of!(HostVcpu, preempt) == 32);
+    assert!(offset_of!(HostVcpu, reserved) == 36);
 };
 
 /// Boot information, written once by Fluxion before the guest starts.
@@ -583,6 +587,8 @@ pub const OP_MOVE: u32 = 3;
 pub const OP_HEIR: u32 = 4;
 /// kFlux: the park in flight is forced now, not at its deadline
 pub const OP_FORCE: u32 = 5;
+/// the uThread that the owner runs gives way; the core stays (since minor 2)
+pub const OP_PREEMPT: u32 = 6;
 
 // Which tier a park starts with. 0: kick at once if the guest says that it runs application
 // code, ask otherwise and kick after kick_after_us.
@@ -594,6 +600,7 @@ pub const FLAG_KICK_NOW: u32 = 2;
 pub const CMD_OP: u32 = 0;
 pub const CMD_CORE: u32 = 1;
 pub const CMD_FROM: u32 = 2;
+/// PREEMPT: guest_vcpu.switches at the decision, see host_vcpu.preempt
 pub const CMD_TO: u32 = 3;
 pub const CMD_FLAGS: u32 = 4;
 /// TSC of the decision
@@ -790,7 +797,11 @@ pub struct Vcpu {
     pub kicks: AtomicU32,
     /// asks and kicks that were over when they arrived
     pub stale: AtomicU32,
-    pub reserved0: [AtomicU32; 4],
+    /// arbiter: as host_vcpu.preempt, which the guest can overwrite (since minor 2)
+    pub preempt: AtomicU32,
+    /// uThreads that were made to give way in application code
+    pub preempts: AtomicU32,
+    pub reserved0: [AtomicU32; 2],
     /// TSC stamps of the last hand-over this vCPU took part in; as the leaver:
     pub t_decided: AtomicU64,
     /// bridge: the kick was sent; 0: asked only
@@ -838,7 +849,9 @@ const _: () = {
     assert!(offset_of!(Vcpu, yields) == 36);
     assert!(offset_of!(Vcpu, kicks) == 40);
     assert!(offset_of!(Vcpu, stale) == 44);
-    assert!(offset_of!(Vcpu, reserved0) == 48);
+    assert!(offset_of!(Vcpu, preempt) == 48);
+    assert!(offset_of!(Vcpu, preempts) == 52);
+    assert!(offset_of!(Vcpu, reserved0) == 56);
     assert!(offset_of!(Vcpu, t_decided) == 64);
     assert!(offset_of!(Vcpu, t_kicked) == 72);
     assert!(offset_of!(Vcpu, t_seen) == 80);
@@ -908,6 +921,8 @@ pub const KF_SIGNAL: u32 = 2;
 pub const KF_GRANTED: u32 = 3;
 pub const KF_UNMANAGED: u32 = 4;
 pub const KF_DEAD: u32 = 5;
+/// RUN: interrupted in application code for `OP_PREEMPT`; flux_vcpu.preempt says whom it means
+pub const KF_PREEMPT: u32 = 6;
 
 // flux_kf_event.kind
 /// core, to
@@ -934,6 +949,8 @@ pub const KF_EV_LEASE: u32 = 12;
 pub const KF_EV_OFFLINE: u32 = 13;
 /// core, from, to: a command; arg: errno
 pub const KF_EV_REFUSED: u32 = 14;
+/// core, from: its uThread is to give way; arg: guest_vcpu.switches (since minor 2)
+pub const KF_EV_PREEMPT: u32 = 15;
 
 /// Page 0 of a domain.
 ///
