@@ -25,6 +25,9 @@ export const daemonConfig = z.strictObject({
   cpuset: z.enum(['auto', 'off']).default('auto'),
   /** Keep the cores out of deep idle states while the daemon runs. */
   pm_qos: z.boolean().default(false),
+  /** What the loop does while nothing is active: spin, or rest for at most idle_max_us at a time. */
+  idle: z.enum(['busy', 'adaptive']).default('busy'),
+  idle_max_us: z.number().int().min(50).max(100_000).default(500),
   warm_up_rounds: z.number().int().min(0).max(1_000_000).default(30_000),
   start_timeout_ms: z.number().int().min(100).max(600_000).default(15_000),
   log_level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),

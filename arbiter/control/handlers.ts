@@ -94,7 +94,7 @@ export function makeHandler(daemon: Daemon): Handler {
   function status(): StatusInfo {
     const { pool, config, moving, supervisor, cpuset } = daemon;
     const all = sections(shared.table);
-    const { state, epoch, warm_up_us, deadline_thread } = arbiterInfo(shared);
+    const { state, epoch, warm_up_us, deadline_thread, time } = arbiterInfo(shared);
     return {
       version: VERSION,
       abi: abiVersion,
@@ -119,6 +119,7 @@ export function makeHandler(daemon: Daemon): Handler {
         last_fault: supervisor.lastFault,
         warm_up_us,
         deadline_thread,
+        time,
       },
       vms: {
         managed: supervisor.live ? all.filter((section) => isAdopted(shared, section)).length : 0,

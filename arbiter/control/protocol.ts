@@ -189,6 +189,8 @@ export interface StatusInfo {
     last_fault: string;
     warm_up_us: number;
     deadline_thread: string;
+    /** Percent of the time since the loop went live. Absent: it is not live. */
+    time?: { deciding: number; resting: number; spinning: number };
   };
   vms: { managed: number; all: number };
 }

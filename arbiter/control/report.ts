@@ -27,6 +27,8 @@ import {
   S_BRIDGE,
   S_DEADLINE_FIFO,
   S_EPOCH,
+  S_LIVE_TSC_HI,
+  S_LIVE_TSC_LO,
   S_STARTS,
   S_STATE,
   S_WARM_UP_US,
@@ -41,10 +43,12 @@ import type { Fleet } from '../vm/fleet.ts';
 import type { Section } from '../vm/section.ts';
 import { sections, stateName } from '../vm/section.ts';
 import type { RunPaths } from './paths.ts';
-import type { VmInfo } from './protocol.ts';
+import type { StatusInfo, VmInfo } from './protocol.ts';
 import type { Shared } from './shared.ts';
 
 const TURNS = counter('turns');
+const DECIDING = counter('deciding_ns');
+const RESTING = counter('resting_ns');
 const stamp = new Int32Array(2);
 function now(): number {
   tscNow(stamp);
@@ -174,14 +178,30 @@ const states: Readonly<Record<number, string>> = {
   [STATE_STALE]: 'lease lost',
 };
 
-export function arbiterInfo({ stats }: Shared): {
+/**
+ * What the loop did with its time since it went live, in percent: turns that decided, rests while nothing was
+ * active (idle.ts), and, what remains, turns that found nothing.
+ */
+function loopTime({ stats, tscKhz }: Shared): StatusInfo['arbiter']['time'] {
+  const { words, counters } = stats;
+  const since = (words[S_LIVE_TSC_LO] >>> 0) + (words[S_LIVE_TSC_HI] >>> 0) * 2 ** 32;
+  if (words[S_STATE] !== STATE_LIVE || since === 0) return undefined;
+  const ns = Math.max(1, ((now() - since) * 1e6) / tscKhz);
+  const share = (part: number): number => Math.min(100, Math.round((part / ns) * 1000) / 10);
+  const deciding = share(counters[DECIDING]);
+  const resting = share(counters[RESTING]);
+  return { deciding, resting, spinning: Math.max(0, Math.round((100 - deciding - resting) * 10) / 10) };
+}
+
+export function arbiterInfo(shared: Shared): {
   state: string;
   epoch: number;
   starts: number;
   warm_up_us: number;
   deadline_thread: string;
+  time: StatusInfo['arbiter']['time'];
 } {
-  const { words } = stats;
+  const { words } = shared.stats;
   const ordinary = words[S_DEADLINE_FIFO] === 1 ? 'SCHED_FIFO 1' : 'ordinary';
   return {
     state: states[words[S_STATE]] ?? 'starting',
@@ -189,6 +209,7 @@ export function arbiterInfo({ stats }: Shared): {
     starts: words[S_STARTS],
     warm_up_us: words[S_WARM_UP_US],
     deadline_thread: words[S_BRIDGE] === BRIDGE_KFLUX ? "none, kFlux's timers" : ordinary,
+    time: loopTime(shared),
   };
 }
 

@@ -111,6 +111,7 @@ export class Supervisor {
       policy: config.policy,
       params: config.params,
       warmUpRounds: config.warm_up_rounds,
+      idleMaxUs: config.idle === 'adaptive' ? config.idle_max_us : 0,
     };
     shared.stats.words[S_STATE] = STATE_OFF;
     const log = openSync(paths.log('arbiter'), 'a', 0o600);

@@ -39,4 +39,6 @@ export interface LoopOptions {
   tscKhz: number;
   stampShift: number;
   warmUpRounds: number;
+  /** The longest rest of an idle loop; 0: it spins all the time. See idle.ts. */
+  idleMaxUs: number;
 }

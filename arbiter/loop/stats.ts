@@ -11,7 +11,7 @@ import type { View } from '../policy/api.ts';
 import { HEAD_WORDS, MAX_CORES, MAX_VMS, NO_VM } from '../policy/api.ts';
 import { HISTOGRAM_BUCKETS } from './histogram.ts';
 
-export const STATS_MAGIC = 0x46585335;
+export const STATS_MAGIC = 0x46585336;
 
 // Header words.
 export const S_MAGIC = 0;
@@ -30,6 +30,9 @@ export const S_ACTIVE = 9;
 export const S_DEADLINE_FIFO = 10;
 /** Who moves the cores of the arbiter that is live. */
 export const S_BRIDGE = 11;
+/** TSC when the loop went live, of which the time in turns is counted. */
+export const S_LIVE_TSC_LO = 12;
+export const S_LIVE_TSC_HI = 13;
 /** The policy's name, UTF-8, NUL-padded. */
 export const S_POLICY = 16;
 export const S_POLICY_BYTES = 64;
@@ -69,6 +72,9 @@ export const COUNTERS = [
   'attached',
   'detached',
   'offline',
+  'deciding_ns',
+  'rests',
+  'resting_ns',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 const COUNTER_WORDS = 2 * 64;

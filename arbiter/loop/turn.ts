@@ -29,6 +29,7 @@ const C_DECISIONS = counter('decisions');
 const C_EDITS = counter('edits');
 const C_FAULTS = counter('policy_faults');
 const C_EVENTS = counter('core_events');
+const C_DECIDING = counter('deciding_ns');
 const H_TURN = HISTOGRAMS.indexOf('turn_ns') * HISTOGRAM_BUCKETS;
 const H_GAP = HISTOGRAMS.indexOf('gap_ns') * HISTOGRAM_BUCKETS;
 const H_DECISION = HISTOGRAMS.indexOf('decision_ns') * HISTOGRAM_BUCKETS;
@@ -38,6 +39,8 @@ export interface Turn {
   chunk(n: number): void;
   /** Takes in the results of the batch's first `count` commands: for a turn itself, and for the warm-up, which plays failures. */
   settle(count: number): void;
+  /** The loop has rested: the time since the last turn is neither a turn's nor a gap. */
+  rested(): void;
   readonly cores: Cores;
 }
 
@@ -108,7 +111,9 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
       counters[C_EVENTS] += n[N_EVENTS];
       decide();
       clock.now();
-      histograms[H_DECISION + bucketOf((((tsc[0] - low) | 0) * nsPerTick) | 0)]++;
+      const ns = (((tsc[0] - low) | 0) * nsPerTick) | 0;
+      counters[C_DECIDING] += ns;
+      histograms[H_DECISION + bucketOf(ns)]++;
     }
     if (n[N_IN_FLIGHT] !== 0) n[N_IN_FLIGHT] = bridge.poll();
     if (n[N_LOADS] !== 0) releaser.poll();
@@ -117,6 +122,9 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
   return {
     cores,
     settle,
+    rested(): void {
+      last[1] = 0;
+    },
     chunk(count): void {
       let i = 0;
       for (; i < count && n[N_STALE] === 0; i++) turn();

@@ -8,6 +8,7 @@ import { Arena, Clock, NativeBridge, pinThread, Releaser, wrapShared } from '../
 import { nativeBridge } from '../bridge/native.ts';
 import { makeGuard } from '../guard/guard.ts';
 import { findPolicy } from '../policy/registry.ts';
+import { makeIdle } from './idle.ts';
 import type { FromLoop, LoopOptions, ToLoop } from './messages.ts';
 import { CONTROL_WORD } from './messages.ts';
 import type { LoopMemory } from './state.ts';
@@ -19,6 +20,8 @@ import {
   S_BRIDGE,
   S_DEADLINE_FIFO,
   S_EPOCH,
+  S_LIVE_TSC_HI,
+  S_LIVE_TSC_LO,
   S_STAMP_SHIFT,
   S_STATE,
   S_TSC_KHZ,
@@ -67,6 +70,15 @@ const stampsPerUs = options.tscKhz / 1000 / 2 ** options.stampShift;
 decider.configure(policy.params.parse(options.params), stampsPerUs);
 const turn = makeTurn(mem, state, decider, makeGuard(stats.view, state.guard));
 
+const idle = makeIdle(
+  mem,
+  state,
+  options.idleMaxUs,
+  // A message ends the rest: its sender sets the word first.
+  (ms) => void Atomics.wait(control, CONTROL_WORD, 0, ms),
+  () => performance.now(),
+);
+
 const began = performance.now();
 warmUp(mem, state, turn, { ...DEFAULT_WARM_UP, rounds: options.warmUpRounds });
 stats.words[S_WARM_UP_US] = Math.round((performance.now() - began) * 1000);
@@ -80,6 +92,9 @@ function obey(message: ToLoop): boolean {
       stats.words[S_BRIDGE] = mem.bridge.kind === 'kflux' ? BRIDGE_KFLUX : BRIDGE_AFFINITY;
       stats.words[S_DEADLINE_FIFO] = message.deadlineFifo ? 1 : 0;
       turn.cores.manage(options.cores);
+      mem.clock.now();
+      stats.words[S_LIVE_TSC_LO] = mem.clock.words[0];
+      stats.words[S_LIVE_TSC_HI] = mem.clock.words[1];
       stats.words[S_STATE] = STATE_LIVE;
       break;
     case 'attach':
@@ -125,6 +140,7 @@ while (stats.words[S_STATE] === STATE_LIVE) {
   turn.chunk(CHUNK);
   if (state.n[N_STALE] !== 0) stats.words[S_STATE] = STATE_STALE;
   else if (Atomics.load(control, CONTROL_WORD) !== 0 && !drain()) stats.words[S_STATE] = STATE_STOPPED;
+  else if (idle.rest() !== 0) turn.rested();
 }
 say({ op: 'ended', stale: stats.words[S_STATE] === STATE_STALE });
 port.close();

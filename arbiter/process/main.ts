@@ -63,6 +63,7 @@ const config = z
     policy: z.string(),
     params: z.record(z.string(), z.number()),
     warmUpRounds: z.number().int().min(0).max(1_000_000),
+    idleMaxUs: z.number().int().min(0).max(100_000),
   })
   .parse(JSON.parse(process.argv[2] ?? '{}'));
 
@@ -124,6 +125,7 @@ const options: LoopOptions = {
   tscKhz,
   stampShift,
   warmUpRounds: config.warmUpRounds,
+  idleMaxUs: config.idleMaxUs,
 };
 const worker = new Worker(oneFile(new URL('../loop/worker.ts', import.meta.url)), {
   eval: true,

@@ -24,6 +24,8 @@ interface StartOptions {
   kickAfterUs?: number;
   cpuset: boolean;
   pmQos?: boolean;
+  idle: string;
+  idleMaxUs?: number;
   logLevel: string;
   json?: boolean;
 }
@@ -84,6 +86,16 @@ export function addStart(program: Command): void {
     )
     .option('--no-cpuset', 'do not make a cpuset of the managed cores')
     .option('--pm-qos', 'keep all cores out of deep idle states')
+    .addOption(
+      new Option('--idle <mode>', 'what the loop does while nothing is active: spin, or rest in between')
+        .choices(['busy', 'adaptive'])
+        .default('busy'),
+    )
+    .option(
+      '--idle-max-us <n>',
+      'with --idle adaptive: the longest rest, so the latest that new work is seen (default: 500)',
+      integer(50, 100_000),
+    )
     .addOption(new Option('--log-level <level>').choices(['debug', 'info', 'warn', 'error']).default('info'))
     .addHelpText('after', after)
     .action(async (options: StartOptions) => {
@@ -121,6 +133,7 @@ function daemonConfig(paths: RunPaths, options: StartOptions): object {
     lease_ms: options.leaseMs,
     deadline_us: options.deadlineUs,
     kick_after_us: options.kickAfterUs,
+    idle_max_us: options.idleMaxUs,
   };
   return {
     run: paths.dir,
@@ -129,6 +142,7 @@ function daemonConfig(paths: RunPaths, options: StartOptions): object {
     bridge: options.bridge,
     cpuset: options.cpuset ? 'auto' : 'off',
     pm_qos: options.pmQos === true,
+    idle: options.idle,
     log_level: options.logLevel,
     ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
   };

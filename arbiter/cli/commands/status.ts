@@ -23,6 +23,12 @@ export function addStatus(program: Command): void {
   program.addCommand(command);
 }
 
+function loopLine(time: StatusInfo['arbiter']['time']): [string, string][] {
+  if (time === undefined) return [];
+  const { deciding, resting, spinning } = time;
+  return [['', `its loop: deciding ${deciding} % of the time, spinning ${spinning} %, resting ${resting} %`]];
+}
+
 export function renderStatus(status: StatusInfo): string {
   const { arbiter, pool, policy, vms } = status;
   const params = Object.entries(policy.params)
@@ -41,6 +47,7 @@ export function renderStatus(status: StatusInfo): string {
       '',
       `warm after ${(arbiter.warm_up_us / 1000).toFixed(0)} ms; deadline thread: ${arbiter.deadline_thread}`,
     ],
+    ...loopLine(arbiter.time),
     ['bridge', `${status.bridge} (${status.bridge_why})`],
     ['pool', `cores ${formatCores(pool.cores)}; ${pool.cpuset}`],
     ['policy', `${policy.name} (${params})`],
