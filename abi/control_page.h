@@ -152,7 +152,8 @@ struct flux_guest_vcpu {
 	uint32_t blocks; /* uThreads that began to wait for something here */
 	uint32_t wakes; /* uThreads that waited and were made runnable here; all blocks less all wakes wait now */
 	uint32_t timers; /* of those, the ones whose deadline had come */
-	uint32_t reserved[5];
+	uint32_t preempts; /* uThreads that gave way here because they had had their time slice (since minor 2) */
+	uint32_t reserved[4];
 	uint32_t private_lo; /* the guest's own pointer to the vCPU's data; means nothing to the host */
 	uint32_t private_hi;
 };
@@ -173,7 +174,10 @@ struct flux_host_vcpu {
 	 * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
 	 */
 	uint32_t preempt;
-	uint32_t reserved[23];
+	uint32_t reserved0;
+	uint32_t upcall_lo; /* Fluxion: where the guest was when it was resumed at its upcall (since minor 2) */
+	uint32_t upcall_hi;
+	uint32_t reserved[20];
 };
 _Static_assert(sizeof(struct flux_host_vcpu) == 128, "host half of a vCPU block");
 

@@ -190,7 +190,8 @@ struct flux_vm {
 	uint64_t used_tsc; /* TSC ticks inside the guest */
 	uint64_t taken_tsc; /* TSC ticks between losing a core against its will and the vCPU's next grant */
 	char name[FLUX_NAME_BYTES];
-	uint32_t reserved[34];
+	uint32_t quantum_us; /* time slice of its uThreads while others wait; 0: none (since minor 2) */
+	uint32_t reserved[33];
 };
 _Static_assert(sizeof(struct flux_vm) == 256, "VM line block");
 

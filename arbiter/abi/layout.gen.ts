@@ -217,7 +217,9 @@ export const OFF_GUEST_VCPU_BLOCKS = 88;
 export const OFF_GUEST_VCPU_WAKES = 92;
 /** of those, the ones whose deadline had come */
 export const OFF_GUEST_VCPU_TIMERS = 96;
-export const OFF_GUEST_VCPU_RESERVED = 100;
+/** uThreads that gave way here because they had had their time slice (since minor 2) */
+export const OFF_GUEST_VCPU_PREEMPTS = 100;
+export const OFF_GUEST_VCPU_RESERVED = 104;
 /** the guest's own pointer to the vCPU's data; means nothing to the host */
 export const OFF_GUEST_VCPU_PRIVATE_LO = 120;
 export const OFF_GUEST_VCPU_PRIVATE_HI = 124;
@@ -262,7 +264,9 @@ export const W_GUEST_VCPU_BLOCKS = 22;
 export const W_GUEST_VCPU_WAKES = 23;
 /** of those, the ones whose deadline had come */
 export const W_GUEST_VCPU_TIMERS = 24;
-export const W_GUEST_VCPU_RESERVED = 25;
+/** uThreads that gave way here because they had had their time slice (since minor 2) */
+export const W_GUEST_VCPU_PREEMPTS = 25;
+export const W_GUEST_VCPU_RESERVED = 26;
 /** the guest's own pointer to the vCPU's data; means nothing to the host */
 export const W_GUEST_VCPU_PRIVATE_LO = 30;
 export const W_GUEST_VCPU_PRIVATE_HI = 31;
@@ -294,7 +298,11 @@ export const OFF_HOST_VCPU_TRACE_UNTIL = 28;
  * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
  */
 export const OFF_HOST_VCPU_PREEMPT = 32;
-export const OFF_HOST_VCPU_RESERVED = 36;
+export const OFF_HOST_VCPU_RESERVED0 = 36;
+/** Fluxion: where the guest was when it was resumed at its upcall (since minor 2) */
+export const OFF_HOST_VCPU_UPCALL_LO = 40;
+export const OFF_HOST_VCPU_UPCALL_HI = 44;
+export const OFF_HOST_VCPU_RESERVED = 48;
 /** arbiter: the latest park request */
 export const W_HOST_VCPU_PARK_GEN = 0;
 /** Fluxion: requests up to this one are over; asked means (int32)(park_gen - settled) > 0 */
@@ -316,7 +324,11 @@ export const W_HOST_VCPU_TRACE_UNTIL = 7;
  * the next in the queue; any other value is news of a uThread that has left already (since minor 2).
  */
 export const W_HOST_VCPU_PREEMPT = 8;
-export const W_HOST_VCPU_RESERVED = 9;
+export const W_HOST_VCPU_RESERVED0 = 9;
+/** Fluxion: where the guest was when it was resumed at its upcall (since minor 2) */
+export const W_HOST_VCPU_UPCALL_LO = 10;
+export const W_HOST_VCPU_UPCALL_HI = 11;
+export const W_HOST_VCPU_RESERVED = 12;
 
 /**
  * Boot information, written once by Fluxion before the guest starts.
@@ -805,7 +817,9 @@ export const OFF_VM_USED_TSC = 72;
 /** TSC ticks between losing a core against its will and the vCPU's next grant */
 export const OFF_VM_TAKEN_TSC = 80;
 export const OFF_VM_NAME = 88;
-export const OFF_VM_RESERVED = 120;
+/** time slice of its uThreads while others wait; 0: none (since minor 2) */
+export const OFF_VM_QUANTUM_US = 120;
+export const OFF_VM_RESERVED = 124;
 /** `VM_*`; CAS */
 export const W_VM_STATE = 0;
 /** Fluxion's */
@@ -845,7 +859,9 @@ export const W_VM_USED_TSC_HI = 19;
 export const W_VM_TAKEN_TSC_LO = 20;
 export const W_VM_TAKEN_TSC_HI = 21;
 export const W_VM_NAME = 22;
-export const W_VM_RESERVED = 30;
+/** time slice of its uThreads while others wait; 0: none (since minor 2) */
+export const W_VM_QUANTUM_US = 30;
+export const W_VM_RESERVED = 31;
 
 /**
  * One vCPU, host side only.

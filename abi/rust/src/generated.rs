@@ -211,7 +211,9 @@ pub struct GuestVcpu {
     pub wakes: AtomicU32,
     /// of those, the ones whose deadline had come
     pub timers: AtomicU32,
-    pub reserved: [AtomicU32; 5],
+    /// uThreads that gave way here because they had had their time slice (since minor 2)
+    pub preempts: AtomicU32,
+    pub reserved: [AtomicU32; 4],
     /// the guest's own pointer to the vCPU's data; means nothing to the host
     pub private_lo: AtomicU32,
     pub private_hi: AtomicU32,
@@ -244,7 +246,8 @@ const _: () = {
     assert!(offset_of!(GuestVcpu, blocks) == 88);
     assert!(offset_of!(GuestVcpu, wakes) == 92);
     assert!(offset_of!(GuestVcpu, timers) == 96);
-    assert!(offset_of!(GuestVcpu, reserved) == 100);
+    assert!(offset_of!(GuestVcpu, preempts) == 100);
+    assert!(offset_of!(GuestVcpu, reserved) == 104);
     assert!(offset_of!(GuestVcpu, private_lo) == 120);
     assert!(offset_of!(GuestVcpu, private_hi) == 124);
 };
@@ -273,7 +276,11 @@ pub struct HostVcpu {
     /// Arbiter: the value of guest_vcpu.switches whose uThread has had its time slice and is to give way to
     /// the next in the queue; any other value is news of a uThread that has left already (since minor 2).
     pub preempt: AtomicU32,
-    pub reserved: [AtomicU32; 23],
+    pub reserved0: AtomicU32,
+    /// Fluxion: where the guest was when it was resumed at its upcall (since minor 2)
+    pub upcall_lo: AtomicU32,
+    pub upcall_hi: AtomicU32,
+    pub reserved: [AtomicU32; 20],
 }
 
 const _: () = {
@@ -287,7 +294,10 @@ const _: () = {
     assert!(offset_of!(HostVcpu, unmanaged) == 24);
     assert!(offset_of!(HostVcpu, trace_until) == 28);
     assert!(offset_of!(HostVcpu, preempt) == 32);
-    assert!(offset_of!(HostVcpu, reserved) == 36);
+    assert!(offset_of!(HostVcpu, reserved0) == 36);
+    assert!(offset_of!(HostVcpu, upcall_lo) == 40);
+    assert!(offset_of!(HostVcpu, upcall_hi) == 44);
+    assert!(offset_of!(HostVcpu, reserved) == 48);
 };
 
 /// Boot information, written once by Fluxion before the guest starts.
@@ -742,7 +752,9 @@ pub struct Vm {
     /// TSC ticks between losing a core against its will and the vCPU's next grant
     pub taken_tsc: AtomicU64,
     pub name: [AtomicU8; 32],
-    pub reserved: [AtomicU32; 34],
+    /// time slice of its uThreads while others wait; 0: none (since minor 2)
+    pub quantum_us: AtomicU32,
+    pub reserved: [AtomicU32; 33],
 }
 
 const _: () = {
@@ -767,7 +779,8 @@ const _: () = {
     assert!(offset_of!(Vm, used_tsc) == 72);
     assert!(offset_of!(Vm, taken_tsc) == 80);
     assert!(offset_of!(Vm, name) == 88);
-    assert!(offset_of!(Vm, reserved) == 120);
+    assert!(offset_of!(Vm, quantum_us) == 120);
+    assert!(offset_of!(Vm, reserved) == 124);
 };
 
 /// One vCPU, host side only.
