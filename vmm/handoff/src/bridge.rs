@@ -29,6 +29,7 @@ pub const OP_PARK: i32 = abi::OP_PARK as i32;
 pub const OP_MOVE: i32 = abi::OP_MOVE as i32;
 pub const OP_HEIR: i32 = abi::OP_HEIR as i32;
 pub const OP_FORCE: i32 = abi::OP_FORCE as i32;
+pub const OP_PREEMPT: i32 = abi::OP_PREEMPT as i32;
 pub const FLAG_ASK_ONLY: i32 = abi::FLAG_ASK_ONLY as i32;
 pub const FLAG_KICK_NOW: i32 = abi::FLAG_KICK_NOW as i32;
 
@@ -212,6 +213,9 @@ impl Bridge {
             return -libc::EINVAL;
         };
         let from = Handle::from_raw(command[FROM] as u32);
+        if command[OP] == OP_PREEMPT {
+            return self.preempt(core, from, command);
+        }
         let to = Handle::from_raw(command[TO] as u32);
         if let Some(to) = to {
             if self.table.vm_of(to).state.load(Relaxed) != abi::VM_LIVE {
@@ -286,6 +290,34 @@ impl Bridge {
                 kick_at,
                 patience,
             });
+        }
+        0
+    }
+
+    /// Tells the guest, and Fluxion, that the uThread which began as the vCPU's switch number `n` has had its
+    /// time slice. The core stays, so no word that decides anything is changed.
+    fn preempt(&self, core: u32, from: Option<Handle>, command: &[i32]) -> i32 {
+        let Some(from) = from else {
+            return -libc::EINVAL;
+        };
+        let word = CoreWord::of(self.table.core(core));
+        if word.owner != u32::from(from.raw()) {
+            return -libc::EAGAIN;
+        }
+        // Whoever is to leave the core gives way by that.
+        if word.successor != abi::HANDLE_NONE {
+            return -libc::EALREADY;
+        }
+        let n = command[TO] as u32;
+        // Pairs with the look of Fluxion at a kick, which comes after both.
+        self.table.vcpu_line(from).preempt.store(n, SeqCst);
+        self.pages.preempt(from, n);
+        let flags = command[FLAGS];
+        // No fence, as in `ask`: if the guest misses the word and we believe that it is in FluxOS, the loop
+        // finds the same uThread running later and says it again.
+        let kick = flags & FLAG_KICK_NOW != 0 || !self.pages.in_libos(from);
+        if flags & FLAG_ASK_ONLY == 0 && kick {
+            self.kick(from);
         }
         0
     }

@@ -59,6 +59,15 @@ impl Pages {
         }
     }
 
+    /// Writes where the guest looks for it that the uThread of its switch number `n` has had its time slice.
+    #[inline]
+    pub fn preempt(&self, vcpu: Handle, n: u32) {
+        if let Some((_, host)) = self.block(vcpu) {
+            // Pairs with the guest's load, as above.
+            host.preempt.store(n, Release);
+        }
+    }
+
     /// Whether the guest says that it is in FluxOS's own code; without a page, no.
     #[inline]
     pub fn in_libos(&self, vcpu: Handle) -> bool {

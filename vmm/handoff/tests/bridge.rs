@@ -2,7 +2,7 @@
 #![cfg(not(feature = "loom"))]
 
 use flux_abi as abi;
-use handoff::bridge::{Bridge, FLAG_ASK_ONLY, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK};
+use handoff::bridge::{Bridge, FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT};
 use handoff::deadline::Deadlines;
 use handoff::protocol::{vcpu_state, CoreWord, World};
 use handoff::{linux, vcpu, Asked, Handle, How, Table, Woken};
@@ -95,6 +95,94 @@ fn commands_that_cannot_be_carried_out_say_why_and_change_nothing() {
     assert_eq!(CoreWord::of(table.core(CORE)).successor, raw(1));
 }
 
+/// A page for slot 0 that nobody else has; it stays until the process ends.
+fn page(bridge: &Bridge) -> (&'static abi::GuestVcpu, &'static abi::HostVcpu) {
+    let hot: &'static mut [u64] = Vec::leak(vec![0u64; abi::HOT_BYTES / 8]);
+    let base = hot.as_mut_ptr().cast::<u8>();
+    assert!(bridge.set_page(0, base));
+    // SAFETY: the first vCPU's block lies inside, and consists of atomics.
+    unsafe {
+        (
+            &*base.add(abi::VCPUS_OFFSET).cast(),
+            &*base.add(abi::VCPUS_OFFSET + abi::VCPU_HOST_OFFSET).cast(),
+        )
+    }
+}
+
+#[test]
+fn a_preemption_tells_guest_and_fluxion_and_moves_nothing() {
+    let (table, mut bridge) = lab(2);
+    let (guest, host) = page(&bridge);
+    let line = table.vcpu_line(handle(0));
+    let told = || (line.preempt.load(SeqCst), host.preempt.load(SeqCst));
+    let n = 0xffff_fffe;
+    assert_eq!(send(&mut bridge, OP_PREEMPT, CORE, 0, n), -libc::EINVAL, "nobody");
+    assert_eq!(
+        send(&mut bridge, OP_PREEMPT, CORE, raw(0), n),
+        -libc::EAGAIN,
+        "no owner"
+    );
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(
+        send(&mut bridge, OP_PREEMPT, CORE, raw(1), n),
+        -libc::EAGAIN,
+        "another owner"
+    );
+    assert_eq!(told(), (0, 0), "the refused change nothing");
+    let words = (table.core(CORE), table.vcpu(handle(0)), table.park_req(handle(0)));
+    // The number is no handle: that no such VM is there does not matter.
+    assert_eq!(send(&mut bridge, OP_PREEMPT, CORE, raw(0), n), 0);
+    assert_eq!(told(), (n, n));
+    assert_eq!(
+        (table.core(CORE), table.vcpu(handle(0)), table.park_req(handle(0))),
+        words
+    );
+    assert_eq!(bridge.poll(), 0, "nothing is in flight");
+    assert_eq!(host.park_gen.load(SeqCst), 0);
+    assert_eq!(guest.critical.load(SeqCst), 0);
+    // Who is to leave the core gives way by that.
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    assert_eq!(send(&mut bridge, OP_PREEMPT, CORE, raw(0), 7), -libc::EALREADY);
+    assert_eq!(told(), (n, n));
+    bridge.set_page(0, std::ptr::null_mut());
+}
+
+thread_local! {
+    /// Kicks that this thread got. Constant and without a destructor, so the handler may use it.
+    static KICKS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+extern "C" fn count_kick(_signal: i32) {
+    KICKS.set(KICKS.get() + 1);
+}
+
+#[test]
+fn a_preemption_kicks_application_code_only() {
+    let (table, mut bridge) = lab(1);
+    let (guest, _) = page(&bridge);
+    // To this thread, on which a signal that it sends itself is handled before the call is over.
+    // SAFETY: the handler only counts; the others are plain system calls.
+    let tid = unsafe {
+        libc::signal(linux::kick_signal(), count_kick as extern "C" fn(i32) as usize);
+        libc::gettid()
+    };
+    table.vm(0).unwrap().pid.store(std::process::id(), SeqCst);
+    table.vcpu_line(handle(0)).tid.store(tid as u32, SeqCst);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    let mut kicks = |critical, flags| {
+        guest.critical.store(critical, SeqCst);
+        let before = KICKS.get();
+        let mut command = [OP_PREEMPT, CORE as i32, raw(0) as i32, 3, flags, 0, 0, 0];
+        assert_eq!(bridge.submit(&mut command), 0);
+        KICKS.get() - before
+    };
+    assert_eq!(kicks(0, 0), 1);
+    assert_eq!(kicks(1, 0), 0, "FluxOS sees the word by itself");
+    assert_eq!(kicks(0, FLAG_ASK_ONLY), 0);
+    assert_eq!(kicks(1, FLAG_KICK_NOW), 1);
+    bridge.set_page(0, std::ptr::null_mut());
+}
+
 #[test]
 fn an_arbiter_whose_lease_is_over_is_told_so() {
     let (table, mut bridge) = lab(1);
@@ -160,13 +248,11 @@ fn a_tenure_that_the_lease_ends_is_booked() {
     assert_ne!(table.vm(0).unwrap().granted_tsc.load(SeqCst), 0);
 }
 
-extern "C" fn nothing(_signal: i32) {}
-
 /// A vCPU that leaves only by force: it is forced, counted once, and its successor runs.
 #[test]
 fn who_does_not_leave_is_forced_once() {
-    // SAFETY: the handler does nothing; it only keeps the kick from ending the process.
-    unsafe { libc::signal(linux::kick_signal(), nothing as extern "C" fn(i32) as usize) };
+    // SAFETY: the handler only counts, which keeps the kick from ending the process.
+    unsafe { libc::signal(linux::kick_signal(), count_kick as extern "C" fn(i32) as usize) };
     let (table, mut bridge) = lab(2);
     table.header().deadline_us.store(1000, SeqCst);
     table.vm(0).unwrap().pid.store(std::process::id(), SeqCst);

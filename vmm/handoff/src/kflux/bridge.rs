@@ -167,6 +167,12 @@ impl KfluxBridge {
         let mut count = 0;
         for (to, words) in self.commands.iter_mut().zip(part.chunks_exact(COMMAND_WORDS)) {
             *to = translate(&self.table, &self.pages, words, terms);
+            // Before the call, unlike a request to park, whose number the call makes: the kick must not come to a
+            // guest that finds nothing. What kFlux refuses is news of no consequence: the uThread of that very
+            // number gives way a little early.
+            if let (abi::OP_PREEMPT, Some(from)) = (to.op, Handle::from_raw(to.from)) {
+                self.pages.preempt(from, to.to);
+            }
             count += 1;
         }
         if count == 0 {

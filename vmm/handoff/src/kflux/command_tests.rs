@@ -3,7 +3,7 @@
 use super::*;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::bridge::{FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK};
+use crate::bridge::{FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT};
 
 const TERMS: Terms = Terms {
     kick_after_us: 20,
@@ -88,4 +88,28 @@ fn a_force_names_the_request_that_is_in_flight() {
     let command = of(&table, &pages, OP_FORCE, FLAG_KICK_NOW);
     assert_eq!((command.op, command.generation), (abi::OP_FORCE, 0x8000_0007));
     assert_eq!((command.from, command.to, command.flags), (17, 0, 0));
+}
+
+#[test]
+fn a_preemption_carries_its_number_and_kicks_application_code_only() {
+    let (table, pages) = (table(), Pages::default());
+    let words = [OP_PREEMPT, 3, 17, -5, 0, 0, 0, 0];
+    let of = |pages: &Pages, flags| {
+        let mut words = words;
+        words[4] = flags;
+        translate(&table, pages, &words, TERMS)
+    };
+    let command = of(&pages, 0);
+    assert_eq!(
+        (command.op, command.from, command.to),
+        (abi::OP_PREEMPT, 17, -5i32 as u32)
+    );
+    let flags = |pages: &Pages, flags| of(pages, flags).flags;
+    assert_eq!(flags(&pages, 0), 0);
+    let mut hot = vec![0u64; abi::HOT_BYTES / 8];
+    assert!(pages.set(1, hot.as_mut_ptr().cast()));
+    assert_eq!(flags(&pages, 0), 0, "in application code");
+    hot[abi::VCPUS_OFFSET / 8] = 1 << 32;
+    assert_eq!(flags(&pages, 0), abi::FLAG_ASK_ONLY, "in FluxOS's own");
+    assert_eq!(flags(&pages, FLAG_KICK_NOW), abi::FLAG_KICK_NOW);
 }
