@@ -6,8 +6,8 @@
 //!
 //! # The contract
 //!
-//! * One value per vCPU. It is moved to the vCPU's thread; `attach`, `run`, `set_reentry` and `export` are
-//!   called from that thread only.
+//! * One value per vCPU. It is moved to the vCPU's thread; `attach`, `run`, `set_reentry`, `set_upcall` and
+//!   `export` are called from that thread only.
 //! * **The kick** is the signal [`handoff::linux::kick_signal`], sent by `tgkill` to the vCPU's thread. It is blocked in
 //!   every thread from the start of the process. A backend makes it count only while guest code runs: a
 //!   kick that arrives during `run`, *or that was already pending when `run` was called*, makes `run`
@@ -15,7 +15,8 @@
 //!   calls before it looks at the core word again, so that no kick is lost between the two; one too many
 //!   does no harm, because the core word is looked at before a kick is believed.
 //! * After `Interrupted` the guest's context is whole and at rest inside the backend. The next `run` goes
-//!   on from there, unless `set_reentry` was called, which throws it away.
+//!   on from there, unless `set_reentry` was called, which throws it away, or `set_upcall`, which keeps it but for
+//!   where it is.
 //! * `export(v)` is called by another vCPU's thread, only while the life loop's held word says that
 //!   vCPU `v` was left by `Interrupted` and is out of `run`; nobody resumes it meanwhile.
 //! * After `Failed` nothing is run again: the VM is poisoned.
@@ -136,10 +137,20 @@ pub trait Backend: Send + 'static {
     /// control page, top of the boot stack) instead of where the guest was: its context was taken.
     fn set_reentry(&mut self) -> Result<(), Failure>;
 
+    /// The next `run` starts at the guest's upcall, with everything in registers as the interrupted uThread has
+    /// it, but the stack pointer below its red zone. Returns where the guest was; `None`: it has no upcall, and
+    /// nothing has changed. Called between an `Interrupted` and the next `run`.
+    fn set_upcall(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Copies the context that vCPU `victim` was interrupted with into its context slot: general
     /// registers, FS base and the XSAVE area in standard format.
     fn export(&mut self, victim: u32, slot: &ContextSlot<'_>) -> Result<(), Failure>;
 }
+
+/// What a function that calls no other may use below its stack pointer.
+pub const RED_ZONE: u64 = 128;
 
 #[cfg(test)]
 mod tests {

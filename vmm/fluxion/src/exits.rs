@@ -121,7 +121,9 @@ impl<B: Backend> Life<'_, B> {
             }
             Asked::Force => self.kicked(seen, How::Forced, critical),
             Asked::No => {
-                self.stale();
+                if !self.preempt(critical) {
+                    self.stale();
+                }
                 self.settle(settled);
                 Next::Run
             }
@@ -131,6 +133,35 @@ impl<B: Backend> Life<'_, B> {
             }
             Asked::Dead => Next::End,
         }
+    }
+
+    /// The core stays, but the uThread that runs may have had its time slice: then the guest is resumed at its
+    /// upcall, or will see that by itself. `false`: it has not, so the kick was for something else.
+    fn preempt(&mut self, critical: bool) -> bool {
+        // Pairs with the bridge's store before its kick. It is our own table's word: what the guest can write is
+        // only the number that it is compared with.
+        let meant = self.line.preempt.load(SeqCst);
+        // 0: no uThread has ever run there, and nobody was preempted.
+        if meant == 0 || meant != self.guest.switches.load(Relaxed) {
+            return false;
+        }
+        // In FluxOS's own code it sees the word on its way out.
+        if critical {
+            self.count(Count::Critical);
+            return true;
+        }
+        let Some(rip) = self.backend.set_upcall() else {
+            return true;
+        };
+        // From here on it is FluxOS's code, which reads this first: the next kick must not take it for a uThread's.
+        self.guest.critical.store(1, SeqCst);
+        self.host.upcall_lo.store(rip as u32, Relaxed);
+        self.host.upcall_hi.store((rip >> 32) as u32, Relaxed);
+        self.count(Count::Preempted);
+        if self.writes_words {
+            self.line.preempts.fetch_add(1, Relaxed);
+        }
+        true
     }
 
     /// Whether kFlux has parked the vCPU inside `run`, and something has ended that sleep. Its context was held

@@ -1,8 +1,9 @@
 //! The guest's image: a static ELF64 executable, read with every bound checked.
 //!
 //! The file is not trusted more than the guest is: a bad one gives an error that says what is wrong with
-//! it. What the loader needs of it is small: the loadable segments, the entry point, and two notes under
-//! the name "HyperFlux": the ABI it was built for (type 1) and its re-entry point (type 2).
+//! it. What the loader needs of it is small: the loadable segments, the entry point, and notes under the name
+//! "HyperFlux": the ABI it was built for (type 1), its re-entry point (type 2) and its upcall (type 3), which an
+//! image may lack.
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ const PAGE: u64 = 4096;
 const NOTE_NAME: &[u8] = b"HyperFlux\0";
 const NOTE_ABI: u32 = 1;
 const NOTE_REENTRY: u32 = 2;
+const NOTE_UPCALL: u32 = 3;
 const MAX_HEADERS: usize = 64;
 
 const EM_X86_64: u16 = 62;
@@ -94,6 +96,9 @@ pub struct Image {
     pub entry: u64,
     /// Where a vCPU goes whose context was taken over by another one.
     pub reentry: u64,
+    /// Where a vCPU is resumed whose uThread is to give way. Without one its uThreads give way only where they
+    /// look for that themselves.
+    pub upcall: Option<u64>,
     pub segments: Vec<Segment>,
     /// First address after the image, a whole page.
     pub end: u64,
@@ -159,7 +164,8 @@ pub fn parse(file: &[u8], limit: u64, abi: (u32, u32)) -> Result<Image, ImageErr
     let reentry = notes
         .reentry
         .ok_or(ImageError::NoNote(NOTE_REENTRY, "its re-entry point"))?;
-    for (name, address) in [("entry point", entry), ("re-entry point", reentry)] {
+    let points = [("entry point", entry), ("re-entry point", reentry)].into_iter();
+    for (name, address) in points.chain(notes.upcall.map(|address| ("upcall", address))) {
         let inside = |s: &Segment| s.execute && address >= s.address && address - s.address < s.size;
         if !segments.iter().any(inside) {
             return Err(ImageError::Entry(name, address));
@@ -168,6 +174,7 @@ pub fn parse(file: &[u8], limit: u64, abi: (u32, u32)) -> Result<Image, ImageErr
     Ok(Image {
         entry,
         reentry,
+        upcall: notes.upcall,
         segments,
         end,
     })
@@ -232,6 +239,7 @@ impl Header {
 struct Notes {
     abi: Option<(u32, u32)>,
     reentry: Option<u64>,
+    upcall: Option<u64>,
 }
 
 impl Notes {
@@ -255,6 +263,9 @@ impl Notes {
             }
             if name == NOTE_NAME && kind == NOTE_REENTRY {
                 self.reentry = Some(notes.u64(data_at, "the re-entry note")?);
+            }
+            if name == NOTE_NAME && kind == NOTE_UPCALL {
+                self.upcall = Some(notes.u64(data_at, "the upcall note")?);
             }
             at = end.min(bytes.len());
         }

@@ -73,6 +73,10 @@ fn a_good_image_is_understood() {
     assert_eq!(image.segments.len(), 2);
     assert_eq!(image.segments[0].file, 4096..4196);
     assert_eq!(image.end, IMAGE_BASE + 0x4000);
+    assert_eq!(image.upcall, None, "it need not have one");
+    let with = [notes(), note(NOTE_UPCALL, &(IMAGE_BASE + 10).to_le_bytes())].concat();
+    let image = parse(&elf(IMAGE_BASE, &[DATA, CODE], &with), LIMIT, ABI).expect("good");
+    assert_eq!(image.upcall, Some(IMAGE_BASE + 10));
 }
 
 #[test]
@@ -155,6 +159,11 @@ fn entries_must_be_code() {
     assert_eq!(
         error(&elf(IMAGE_BASE, &[CODE], &reentry)),
         ImageError::Entry("re-entry point", 0)
+    );
+    let upcall = [notes(), note(NOTE_UPCALL, &[0; 8])].concat();
+    assert_eq!(
+        error(&elf(IMAGE_BASE, &[CODE], &upcall)),
+        ImageError::Entry("upcall", 0)
     );
 }
 

@@ -122,6 +122,7 @@ mod tests {
         Image {
             entry: 0x40_0000,
             reentry: 0x40_0000,
+            upcall: None,
             segments: Vec::new(),
             end,
         }

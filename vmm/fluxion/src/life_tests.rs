@@ -13,6 +13,8 @@ struct Fake<F> {
     step: F,
     runs: u32,
     reentries: Arc<AtomicU32>,
+    /// Where the guest was, for an upcall; `None`: it has none.
+    upcall: Option<u64>,
     export_fails: bool,
 }
 
@@ -28,6 +30,10 @@ impl<F: FnMut(u32) -> Exit + Send + 'static> Backend for Fake<F> {
     fn set_reentry(&mut self) -> Result<(), Failure> {
         self.reentries.fetch_add(1, SeqCst);
         Ok(())
+    }
+
+    fn set_upcall(&mut self) -> Option<u64> {
+        self.upcall
     }
 
     fn export(&mut self, _: u32, slot: &ContextSlot<'_>) -> Result<(), Failure> {
@@ -75,6 +81,7 @@ fn fake<F: FnMut(u32) -> Exit + Send + 'static>(step: F) -> Fake<F> {
         step,
         runs: 0,
         reentries: Arc::default(),
+        upcall: Some(0x1234_5678_9abc),
         export_fails: false,
     }
 }
@@ -310,4 +317,87 @@ fn a_robbed_vcpu_re_enters_in_its_own_code() {
         (reentries.load(SeqCst), vm.counters[0].get(Count::Reentered)),
         (1, 1)
     );
+}
+
+/// A kick that finds the guest as the closure has left it; its VM after that.
+fn preempt(upcall: Option<u64>, at_kick: impl Fn(&Vm) + Send + 'static) -> Arc<Vm> {
+    let (vm, mut bridge) = setup();
+    let seen = Arc::clone(&vm);
+    let step = move |run| {
+        if run > 1 {
+            return door(abi::PORT_EXIT, 0);
+        }
+        at_kick(&seen);
+        Exit::Interrupted
+    };
+    live_granted(&vm, &mut bridge, Fake { upcall, ..fake(step) });
+    vm
+}
+
+/// What the arbiter says of vCPU 0, and what its guest does.
+fn slice(vm: &Vm, told: u32, switches: u32, critical: u32) {
+    let guest = vm.page.guest(0).expect("guest");
+    vm.table.vcpu_line(vm.handles()[0]).preempt.store(told, SeqCst);
+    guest.switches.store(switches, SeqCst);
+    guest.critical.store(critical, SeqCst);
+}
+
+#[test]
+fn a_uthread_that_has_had_its_time_is_resumed_at_the_upcall() {
+    let vm = preempt(Some(0x1234_5678_9abc), |vm| slice(vm, 7, 7, 0));
+    let host = vm.page.host(0).expect("host");
+    assert_eq!(host.upcall_lo.load(SeqCst), 0x5678_9abc);
+    assert_eq!(host.upcall_hi.load(SeqCst), 0x1234);
+    assert_eq!(vm.page.guest(0).expect("guest").critical.load(SeqCst), 1);
+    let line = vm.table.vcpu_line(vm.handles()[0]);
+    assert_eq!((line.preempts.load(SeqCst), line.stale.load(SeqCst)), (1, 0));
+    assert_eq!(vm.counters[0].get(Count::Preempted), 1);
+    assert_eq!(line.parks.load(SeqCst), 0, "it keeps its core");
+}
+
+#[test]
+fn only_the_uthread_that_is_meant_is_resumed_at_the_upcall() {
+    type Case = (&'static str, Option<u64>, [u32; 3], [u64; 3]);
+    let cases: [Case; 5] = [
+        // What the arbiter said, the guest's number, its critical word: preempted, critical, stale.
+        ("it has switched since", Some(1), [7, 8, 0], [0, 0, 1]),
+        ("across the wrap", Some(1), [u32::MAX, 0, 0], [0, 0, 1]),
+        ("nothing has ever run", Some(1), [0, 0, 0], [0, 0, 1]),
+        ("in FluxOS's own code", Some(1), [7, 7, 1], [0, 1, 0]),
+        ("the image has no upcall", None, [7, 7, 0], [0, 0, 0]),
+    ];
+    for (what, upcall, [told, switches, critical], counts) in cases {
+        let vm = preempt(upcall, move |vm| slice(vm, told, switches, critical));
+        let of = |count| vm.counters[0].get(count);
+        let found = [of(Count::Preempted), of(Count::Critical), of(Count::Stale)];
+        assert_eq!(found, counts, "{what}");
+        assert_eq!(
+            vm.page.guest(0).expect("guest").critical.load(SeqCst),
+            critical,
+            "{what}"
+        );
+        assert_eq!(
+            vm.table.vcpu_line(vm.handles()[0]).preempts.load(SeqCst),
+            0,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_request_for_the_core_goes_before_a_preemption() {
+    let (vm, mut bridge) = setup();
+    let me = vm.handles()[0];
+    let seen = Arc::clone(&vm);
+    let step = move |_| {
+        slice(&seen, 7, 7, 0);
+        ask(&seen, me);
+        Exit::Interrupted
+    };
+    let watcher = end_when_parked(&vm, me);
+    live_granted(&vm, &mut bridge, fake(step));
+    watcher.join().expect("watcher");
+    assert_eq!(vm.table.vcpu_line(me).how.load(SeqCst), abi::HOW_KICKED);
+    assert_eq!(vm.table.vcpu_line(me).held.load(SeqCst), abi::HELD_HELD);
+    assert_eq!(vm.counters[0].get(Count::Preempted), 0);
 }

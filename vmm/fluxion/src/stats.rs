@@ -18,6 +18,7 @@ pub enum Count {
     Interrupted,
     Stale,
     Critical,
+    Preempted,
     Kicked,
     Forced,
     Reentered,
@@ -28,7 +29,7 @@ pub enum Count {
 }
 
 /// Every counter with its name, in the order of `Count`.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "entries",     // times the guest was entered
     "park",        // park doors
     "yield",       // yield doors
@@ -39,6 +40,7 @@ const NAMES: [&str; 17] = [
     "interrupted", // kicks that found the guest
     "stale",       // of those, over when they arrived
     "critical",    // of those, left to the guest to honour
+    "preempted",   // of those, resumed at the upcall: a time slice was over
     "kicked",      // of those, parked by the host
     "forced",      // of those, parked by force
     "reentered",   // returns to the scheduler after the context was taken

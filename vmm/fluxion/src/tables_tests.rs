@@ -22,6 +22,7 @@ fn guest() -> (Image, Layout) {
     let image = Image {
         entry: 0x40_0000,
         reentry: 0x40_0000,
+        upcall: None,
         segments,
         end,
     };

@@ -160,6 +160,52 @@ fn kicked_guests_lose_nothing() {
 }
 
 #[test]
+fn a_preempted_guest_is_resumed_at_its_upcall_and_loses_nothing() {
+    if !kvm_or_skip() {
+        return;
+    }
+    let mut lab = Lab::new();
+    let vm = lab.start("slice", 5, "s", &[]);
+    let (_lease, page) = lab.adopt(&vm);
+    assert_eq!(lab.command(OP_GRANT, None, Some(vm.handle(0)), 0), 0);
+    until_progress(&page, 0);
+    let guest = page.guest(0);
+    let line = vm.vcpu(0);
+    for round in 1..=200 {
+        let running = load(&guest.switches);
+        assert_eq!(running, round, "each upcall gave the uThread a new number");
+        // Again and again: this guest does not look for the word itself, as FluxOS does, when it leaves its
+        // own code, where a kick may find it.
+        until("the upcall", || {
+            assert_eq!(lab.preempt(vm.handle(0), running), 0);
+            load(&guest.switches) != running
+        });
+    }
+    until_progress(&page, 0);
+    assert_eq!((load(&guest.preempts), load(&line.preempts)), (200, 200));
+    // News of a uThread that has left by itself finds its vCPU, and changes nothing.
+    for _ in 0..20 {
+        let stale = load(&line.stale);
+        assert_eq!(lab.preempt(vm.handle(0), load(&guest.switches) - 1), 0);
+        until("the kick to be found stale", || load(&line.stale) != stale);
+    }
+    until_progress(&page, 0);
+    assert_eq!((load(&guest.preempts), load(&line.preempts)), (200, 200));
+    assert_eq!((load(&line.kicks), load(&line.parks)), (0, 0), "it kept its core");
+    assert_eq!(load(&page.summary(5).integrity_errors), 0);
+    // Asked to leave at the same moment, it leaves, by the one or the other door, and is whole.
+    for _ in 0..100 {
+        assert_eq!(lab.preempt(vm.handle(0), load(&guest.switches)), 0);
+        assert_eq!(lab.command(OP_PARK, Some(vm.handle(0)), None, FLAG_KICK_NOW), 0);
+        until("the park to be over", || lab.bridge.poll() == 0);
+        assert_eq!(load(&line.held), abi::HELD_HELD);
+        assert_eq!(lab.command(OP_GRANT, None, Some(vm.handle(0)), 0), 0);
+        until_progress(&page, 0);
+    }
+    assert_eq!(load(&page.summary(5).integrity_errors), 0);
+}
+
+#[test]
 fn a_held_context_is_stolen_and_goes_on_elsewhere() {
     if !kvm_or_skip() {
         return;

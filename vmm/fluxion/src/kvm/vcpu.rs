@@ -13,7 +13,7 @@ use super::exit::{self, Reason};
 use super::export::Siblings;
 use super::guest::{borrow, Guest};
 use super::{ioctl, registers, KvmError};
-use crate::backend::{Backend, Exit, Failure, Registers};
+use crate::backend::{Backend, Exit, Failure, Registers, RED_ZONE};
 use crate::confine::Allowed;
 use crate::context_slot::ContextSlot;
 
@@ -22,6 +22,8 @@ pub struct KvmVcpu {
     fd: VcpuFd,
     /// The registers of a re-entry, prepared: setting them is then a copy.
     reentry: kvm_regs,
+    /// The image's upcall.
+    upcall: Option<u64>,
     siblings: Arc<Siblings>,
     /// How kFlux runs it, if it does.
     place: Option<Place>,
@@ -62,6 +64,7 @@ impl KvmVcpu {
         Ok(KvmVcpu {
             fd,
             reentry,
+            upcall: guest.image.upcall,
             siblings,
             place: None,
             _guest: guest,
@@ -116,7 +119,8 @@ impl Place {
         match self.seat.run(self.vcpu, &mut self.turn) {
             Ok(()) => match self.turn.reason {
                 abi::KF_EXIT => Ran::Exit,
-                abi::KF_SIGNAL => Ran::Interrupted,
+                // Whom a PREEMPT is meant for is looked for at every interruption.
+                abi::KF_SIGNAL | abi::KF_PREEMPT => Ran::Interrupted,
                 reason => match kflux::seat::woken(&self.turn) {
                     Some(woken) => Ran::Left(woken),
                     None => Ran::Failed(format!("kFlux came back for a reason that is none: {reason}")),
@@ -185,6 +189,21 @@ impl Backend for KvmVcpu {
         run.s.regs.regs = self.reentry;
         run.kvm_dirty_regs |= u64::from(KVM_SYNC_X86_REGS);
         Ok(())
+    }
+
+    fn set_upcall(&mut self) -> Option<u64> {
+        let upcall = self.upcall?;
+        let run = self.fd.get_kvm_run();
+        // SAFETY: plain integers; KVM filled them at the exit because kvm_valid_regs asks for them. An
+        // interruption leaves no instruction half done: what an earlier exit had begun, KVM has finished before
+        // it looks for signals.
+        let regs = unsafe { &mut run.s.regs.regs };
+        let interrupted = regs.rip;
+        regs.rip = upcall;
+        // The guest's own, and nothing is written there: if it is no stack, the guest finds that out.
+        regs.rsp = regs.rsp.wrapping_sub(RED_ZONE);
+        run.kvm_dirty_regs |= u64::from(KVM_SYNC_X86_REGS);
+        Some(interrupted)
     }
 
     fn export(&mut self, victim: u32, slot: &ContextSlot<'_>) -> Result<(), Failure> {

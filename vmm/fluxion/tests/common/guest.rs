@@ -8,11 +8,15 @@
 //!   y  counts (done_lo) and yields, again and again
 //!   p  counts, and parks by itself when it is asked
 //!   c  counts and never parks, always in "FluxOS's code"
-//!   s  counts in application code, checking its SSE registers, its red zone and its FS base all the time
+//!   s  counts in application code, checking its SSE registers, its red zone, its flags and its FS base all the
+//!      time; as the vCPU's first uThread, which has the number 1
 //!   x  as s on vCPU 0; the others steal vCPU 0's context when it is held, and go on with it
 //!   w  reads address 0
 //!   i  reads a port
 //!   d  vCPU 0 rings the doorbell and yields; the others count and yield
+//!
+//! At its upcall (vCPU 0 only) it counts that (preempts), gives its uThread the next number, spoils all registers
+//! that it saved before and goes on.
 
 use std::arch::global_asm;
 
@@ -23,7 +27,7 @@ pub const BASE: u64 = 0x40_0000;
 global_asm!(
     r#"
     .pushsection .rodata.fluxion_test_guest, "a"
-    .globl fluxion_test_guest, fluxion_test_guest_reentry, fluxion_test_guest_end
+    .globl fluxion_test_guest, fluxion_test_guest_reentry, fluxion_test_guest_upcall, fluxion_test_guest_end
 fluxion_test_guest:
     // r12: this vCPU's block; rsi: the control page; rdi: the vCPU's number
     mov r12, rdi
@@ -117,6 +121,8 @@ fluxion_test_guest:
     movq xmm7, rbx
     movq xmm15, rbp
     mov r15, rsi
+    std
+    add dword ptr [r12 + 32], 1
     mov dword ptr [r12 + 4], 0
 61: add dword ptr [r11 + 64], 1
     movq r8, xmm0
@@ -132,6 +138,12 @@ fluxion_test_guest:
     jne 69f
     rdfsbase r8
     cmp r8, rcx
+    jne 69f
+    // Backwards: from the red zone's first word to what lies below it.
+    lea rdi, [rsp - 8]
+    scasq
+    lea rdi, [rdi + 16]
+    cmp rdi, rsp
     je 61b
 69: lock add dword ptr [r15 + 24], 1
     jmp 61b
@@ -191,6 +203,28 @@ fluxion_test_guest:
     out 0xe1, eax
     jmp 91b
 
+    // Resumed here: below the red zone, with everything live, and in FluxOS's code.
+fluxion_test_guest_upcall:
+    push qword ptr ds:[0x400020a8]
+    pushfq
+    push rax
+    push r8
+    cld
+    sub rsp, 16
+    movdqu [rsp], xmm0
+    pxor xmm0, xmm0
+    cmp dword ptr ds:[0x40002004], 1
+    jne 32f
+    add dword ptr ds:[0x40002064], 1
+32: add dword ptr ds:[0x40002020], 1
+    movdqu xmm0, [rsp]
+    add rsp, 16
+    pop r8
+    pop rax
+    mov dword ptr ds:[0x40002004], 0
+    popfq
+    ret 128
+
     // The context was taken: count it, then yield for ever.
 fluxion_test_guest_reentry:
     mov r12, rdi
@@ -207,16 +241,22 @@ fluxion_test_guest_end:
 extern "C" {
     static fluxion_test_guest: u8;
     static fluxion_test_guest_reentry: u8;
+    static fluxion_test_guest_upcall: u8;
     static fluxion_test_guest_end: u8;
 }
 
-fn code() -> (&'static [u8], u64) {
-    // SAFETY: the three symbols are of one section, in this order, and what lies between is constant.
+/// The code, and the addresses in it of the re-entry point and of the upcall.
+fn code() -> (&'static [u8], u64, u64) {
+    // SAFETY: the four symbols are of one section, and what lies between the first and the last is constant.
     unsafe {
         let start = &raw const fluxion_test_guest;
         let len = (&raw const fluxion_test_guest_end).offset_from(start) as usize;
-        let reentry = (&raw const fluxion_test_guest_reentry).offset_from(start) as u64;
-        (std::slice::from_raw_parts(start, len), BASE + reentry)
+        let at = |symbol: *const u8| BASE + symbol.offset_from(start) as u64;
+        let (reentry, upcall) = (
+            at(&raw const fluxion_test_guest_reentry),
+            at(&raw const fluxion_test_guest_upcall),
+        );
+        (std::slice::from_raw_parts(start, len), reentry, upcall)
     }
 }
 
@@ -232,10 +272,11 @@ fn note(kind: u32, data: &[u8]) -> Vec<u8> {
 
 /// The guest as an image of this ABI version.
 pub fn image_of(major: u32, minor: u32) -> Vec<u8> {
-    let (code, reentry) = code();
+    let (code, reentry, upcall) = code();
     let notes = [
         note(1, &[major.to_le_bytes(), minor.to_le_bytes()].concat()),
         note(2, &reentry.to_le_bytes()),
+        note(3, &upcall.to_le_bytes()),
     ]
     .concat();
     let mut file = vec![0; 64];

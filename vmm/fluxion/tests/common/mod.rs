@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use client::{Client, Page};
 use flux_abi as abi;
-use handoff::bridge::COMMAND_WORDS;
+use handoff::bridge::{COMMAND_WORDS, OP_PREEMPT};
 use handoff::deadline::Deadlines;
 use handoff::{kflux, AnyBridge, Handle, Table};
 pub use vm::Vm;
@@ -248,6 +248,14 @@ impl Lab {
         let raw = |h: Option<Handle>| h.map_or(0, |h| i32::from(h.raw()));
         let mut words = [0; COMMAND_WORDS];
         words[..5].copy_from_slice(&[op, self.core as i32, raw(from), raw(to), flags]);
+        self.bridge.submit(&mut words);
+        words[7]
+    }
+
+    /// The uThread that began as switch number `n` of this vCPU has had its time.
+    pub fn preempt(&mut self, of: Handle, n: u32) -> i32 {
+        let from = i32::from(of.raw());
+        let mut words = [OP_PREEMPT, self.core as i32, from, n as i32, 0, 0, 0, 0];
         self.bridge.submit(&mut words);
         words[7]
     }
