@@ -19,8 +19,12 @@ pub const DONE: usize = offset_of!(GuestVcpu, done_lo);
 pub(crate) const PRIVATE: usize = offset_of!(GuestVcpu, private_lo);
 pub(crate) const PARK_GEN: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, park_gen);
 pub(crate) const SETTLED: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, settled);
+pub(crate) const SWITCHES: usize = offset_of!(GuestVcpu, switches);
+pub(crate) const PREEMPT: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, preempt);
+pub(crate) const UPCALL: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, upcall_lo);
 
 const _: () = assert!(PRIVATE + 8 == VCPU_HOST_OFFSET && PRIVATE.is_multiple_of(8) && DONE.is_multiple_of(8));
+const _: () = assert!(UPCALL.is_multiple_of(8));
 
 /// From here on the host does not hold this vCPU: it is in FluxOS's code.
 ///
@@ -68,6 +72,32 @@ pub unsafe fn park_asked() -> bool {
         )
     }
     flux_abi::stamp_after(asked, settled)
+}
+
+/// Whether the uThread that runs on this vCPU has had its time slice: the host names it by the
+/// number of switches it began with, and the vCPU has not switched since.
+///
+/// Two loads, as in [`park_asked`], and as harmless: a wrong yes takes two vCPUs with the same
+/// number, and costs a uThread the rest of its slice.
+///
+/// # Safety
+/// GS base is set.
+#[inline(always)]
+pub unsafe fn slice_over() -> bool {
+    let (meant, running): (u32, u32);
+    // SAFETY: reads the vCPU's own lines.
+    unsafe {
+        asm!(
+            "mov {m:e}, dword ptr gs:[{preempt}]",
+            "mov {r:e}, dword ptr gs:[{switches}]",
+            m = out(reg) meant,
+            r = out(reg) running,
+            preempt = const PREEMPT,
+            switches = const SWITCHES,
+            options(nostack, preserves_flags, readonly)
+        )
+    }
+    meant == running
 }
 
 /// Address of the vCPU's private data; 0 before it was set.

@@ -18,3 +18,4 @@ pub mod gs;
 pub mod resume;
 pub mod switch;
 pub mod trap;
+pub mod upcall;

@@ -5,19 +5,7 @@ use core::mem::offset_of;
 
 use flux_abi::Context;
 
-use crate::gs;
-
-/// What the assembly below needs of a vCPU's private data, which begins with this.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Head {
-    /// Components of extended state that contexts have.
-    pub xsave_mask: u64,
-    /// Bytes of an XSAVE area with them.
-    pub xsave_bytes: u64,
-    /// FluxOS's scheduling point, for a uThread that must give way with all its registers live.
-    pub scheduling_point: extern "C" fn(),
-}
+use crate::upcall::go_on;
 
 /// The flags of a context that application code may own. The others (interrupts, I/O privilege,
 /// single step) stay as they are on this vCPU.
@@ -28,17 +16,10 @@ pub const SYSTEM_FLAGS: u64 = 2;
 /// Saves the running context at `*save`, as [`crate::switch::switch`] does, and goes on with an
 /// exported one.
 ///
-/// The last instructions of a resume are the heart of the matter. `critical` must be cleared last,
-/// yet a jump to an arbitrary context takes several instructions after which no register is free.
-/// So the tail of the restore is made a piece of the uThread's own life: what is still to be
-/// loaded lies on the uThread's stack, below the red zone, and once `critical` is 0 only that
-/// stack and the registers are used. Held in there, the uThread is exported with an instruction
-/// pointer in this function and a stack pointer 136 to 280 bytes lower than it was, and whoever
-/// resumes it, any number of times, lets it finish here first. (An `iretq` from a frame of the vCPU's own would not
-/// do: a thief could find the frame overwritten.)
-///
-/// After the clear it looks for a park request, as every way out of FluxOS does: a kick that came
-/// before the clear was ignored by the host, which relies on us to see the request.
+/// What is still to be loaded when this vCPU's own data is not needed any more lies on the
+/// uThread's stack, below the red zone; the rest is [`go_on`], which every way back into the middle
+/// of application code shares. (An `iretq` from a frame of the vCPU's own would not do: a thief
+/// could find the frame overwritten.)
 ///
 /// # Safety
 /// `critical` is set, and GS base; `current` names the uThread to go on with. `regs` and `xsave`
@@ -103,63 +84,8 @@ pub unsafe extern "C" fn resume(
         "mov r14, [rdi + {r14}]",
         "mov r15, [rdi + {r15}]",
         "mov rdi, [rdi + {rdi}]",
-        // Nothing of this vCPU's is used any more. From the next instruction on the uThread may
-        // be held, here or anywhere.
-        "mov dword ptr gs:[{critical}], 0",
-        "mov eax, dword ptr gs:[{park_gen}]",
-        "sub eax, dword ptr gs:[{settled}]",
-        "jg 4f",
-        "3:",
-        "pop rax",
-        "popfq",
-        "ret 128", // over the red zone
-        // Asked to park in the meantime. The uThread gives way as one that calls a scheduling
-        // point, except that every register it has is live: they go onto its stack.
-        "4:",
-        "push rbp",
-        "mov rbp, rsp",
-        "push rcx",
-        "push rdx",
-        "push rsi",
-        "push rdi",
-        "push r8",
-        "push r9",
-        "push r10",
-        "push r11",
-        "cld",
-        // The private data of whichever vCPU this is: what is read there is the same in all.
-        "mov rcx, qword ptr gs:[{private}]",
-        "sub rsp, [rcx + {xsave_bytes}]",
-        "and rsp, -64",
-        // XSAVE writes the first word of the header only, and the rest must be 0 for XRSTOR.
-        "xor eax, eax",
-        "mov [rsp + 512], rax",
-        "mov [rsp + 520], rax",
-        "mov [rsp + 528], rax",
-        "mov [rsp + 536], rax",
-        "mov [rsp + 544], rax",
-        "mov [rsp + 552], rax",
-        "mov [rsp + 560], rax",
-        "mov [rsp + 568], rax",
-        "mov eax, [rcx + {xsave_mask}]",
-        "mov edx, [rcx + {xsave_mask} + 4]",
-        "xsave64 [rsp]",
-        "call [rcx + {point}]",
-        "mov rcx, qword ptr gs:[{private}]",
-        "mov eax, [rcx + {xsave_mask}]",
-        "mov edx, [rcx + {xsave_mask} + 4]",
-        "xrstor64 [rsp]",
-        "lea rsp, [rbp - 64]",
-        "pop r11",
-        "pop r10",
-        "pop r9",
-        "pop r8",
-        "pop rdi",
-        "pop rsi",
-        "pop rdx",
-        "pop rcx",
-        "pop rbp",
-        "jmp 3b",
+        // Nothing of this vCPU's is used any more.
+        "jmp {go_on}",
         fs_base = const offset_of!(Context, fs_base),
         rax = const offset_of!(Context, rax),
         rbx = const offset_of!(Context, rbx),
@@ -179,12 +105,6 @@ pub unsafe extern "C" fn resume(
         r15 = const offset_of!(Context, r15),
         rip = const offset_of!(Context, rip),
         rflags = const offset_of!(Context, rflags),
-        critical = const gs::CRITICAL,
-        park_gen = const gs::PARK_GEN,
-        settled = const gs::SETTLED,
-        private = const gs::PRIVATE,
-        xsave_mask = const offset_of!(Head, xsave_mask),
-        xsave_bytes = const offset_of!(Head, xsave_bytes),
-        point = const offset_of!(Head, scheduling_point),
+        go_on = sym go_on,
     )
 }

@@ -1,5 +1,5 @@
-//! The ELF notes by which Fluxion knows the image: which ABI it was built for, and where a vCPU
-//! enters again whose context was taken.
+//! The ELF notes by which Fluxion knows the image: which ABI it was built for, where a vCPU enters
+//! again whose context was taken, and where it is resumed when its uThread is to give way.
 
 use core::mem::size_of;
 
@@ -33,6 +33,10 @@ static ABI: Note<[u32; 2]> = note(1, [flux_abi::ABI_MAJOR, flux_abi::ABI_MINOR])
 #[used]
 #[unsafe(link_section = ".note.hyperflux")]
 static REENTRY: Note<unsafe extern "C" fn() -> !> = note(2, crate::_start);
+
+#[used]
+#[unsafe(link_section = ".note.hyperflux")]
+static UPCALL: Note<unsafe extern "C" fn()> = note(3, arch::upcall::upcall);
 
 /// A note's data follows its name without a gap, also where it is 8 bytes wide.
 const _: () = assert!(core::mem::offset_of!(Note<u64>, data) == 24);

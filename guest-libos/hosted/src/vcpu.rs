@@ -3,7 +3,7 @@
 use std::io;
 
 use flux_abi::{VCPUS_OFFSET, VCPU_BYTES};
-use fluxion::backend::{Backend, Exit, Failure, Registers};
+use fluxion::backend::{Backend, Exit, Failure, Registers, RED_ZONE};
 use fluxion::confine::Allowed;
 use fluxion::context_slot::ContextSlot;
 
@@ -98,6 +98,18 @@ impl Backend for HostedVcpu {
         registers[libc::REG_RBP as usize] = 0;
         registers[libc::REG_EFL as usize] = 2;
         Ok(())
+    }
+
+    fn set_upcall(&mut self) -> Option<u64> {
+        let frame = self.cpu().ok()?.frame()?;
+        // As above: the handler returns to the upcall, and the kernel restores everything else that the
+        // interrupted uThread has in registers, extended state included.
+        // SAFETY: the frame is this thread's own, and its handler does not return before `run`.
+        let registers = unsafe { &mut (*frame).uc_mcontext.gregs };
+        let interrupted = registers[libc::REG_RIP as usize];
+        registers[libc::REG_RIP as usize] = arch::upcall::upcall as *const () as i64;
+        registers[libc::REG_RSP as usize] -= RED_ZONE as i64;
+        Some(interrupted as u64)
     }
 
     fn export(&mut self, victim: u32, slot: &ContextSlot<'_>) -> Result<(), Failure> {

@@ -4,7 +4,8 @@
 //! At each instruction at which `critical` is 0, the vCPU must be one that the host may hold: some
 //! uThread is current, and the stack is that uThread's. And at instruction after instruction it
 //! is in fact held, and taken over by another vCPU, and what the uThreads compute must come out
-//! right all the same.
+//! right all the same. At the same instructions, in other rounds, the uThread is made to give way by its
+//! upcall instead.
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -24,12 +25,13 @@ use libos::sync::{Group, Mutex};
 use libos::uthread::{poll, spawn, yield_now};
 
 const VCPUS: u32 = 3;
-/// How often the guest goes through the scenario; each time it is held one instruction later.
-const ROUNDS: u64 = 500;
+/// How often the guest goes through the scenario; every other time it is held one instruction later,
+/// and between those it gives way there by its upcall.
+const ROUNDS: u64 = 1000;
 /// A round that takes more instructions is not stepped to its end: an idle vCPU spins.
 const LONGEST: u64 = 20_000;
-/// No shorter than the function is.
-const RESUME_BYTES: u64 = 500;
+/// No shorter than the way back into application code is that begins with clearing `critical`.
+const TAIL_BYTES: u64 = 60;
 const TRAP_FLAG: i64 = 0x100;
 
 static GUEST: libos::boot::Boot = libos::boot::Boot::new();
@@ -51,6 +53,10 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static ROUND_STEPS: AtomicU64 = AtomicU64::new(0);
 static STEPS: AtomicU64 = AtomicU64::new(0);
 static HOLDS: AtomicU64 = AtomicU64::new(0);
+/// Whether the next stop is an upcall; and of each vCPU, whether its stop was.
+static BY_UPCALL: AtomicBool = AtomicBool::new(false);
+static IN_UPCALL: [AtomicBool; VCPUS as usize] = [const { AtomicBool::new(false) }; VCPUS as usize];
+static UPCALLS: AtomicU64 = AtomicU64::new(0);
 /// Held in the last instructions of a resume, with `critical` cleared already.
 static TAILS: AtomicU64 = AtomicU64::new(0);
 static PARKS: AtomicU64 = AtomicU64::new(0);
@@ -91,9 +97,11 @@ extern "C" fn step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::
     if count >= target {
         TARGET.store(0, Relaxed);
         registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
-        HOLDS.fetch_add(1, Relaxed);
-        let resume = arch::resume::resume as *const () as u64;
-        if (resume..resume + RESUME_BYTES).contains(&(registers[libc::REG_RIP as usize] as u64)) {
+        let upcall = BY_UPCALL.load(Relaxed);
+        IN_UPCALL[cpu.id as usize].store(upcall, Relaxed);
+        if upcall { &UPCALLS } else { &HOLDS }.fetch_add(1, Relaxed);
+        let tail = arch::upcall::go_on as *const () as u64;
+        if (tail..tail + TAIL_BYTES).contains(&(registers[libc::REG_RIP as usize] as u64)) {
             TAILS.fetch_add(1, Relaxed);
         }
         // SAFETY: this handler's frame. From here on it is as if a kick had come just now.
@@ -150,8 +158,10 @@ fn scenario(seed: u64) -> u64 {
 }
 
 fn main() {
-    for target in 1..=ROUNDS {
+    for round in 0..ROUNDS {
         let held = HOLDS.load(SeqCst);
+        let target = 1 + round / 2;
+        BY_UPCALL.store(round % 2 == 1, SeqCst);
         step_to(target);
         let found = scenario(target);
         TARGET.store(0, SeqCst);
@@ -225,10 +235,22 @@ impl Host {
         self.held[id as usize].store(NONE, SeqCst);
     }
 
+    /// A vCPU whose uThread has had its time, in application code.
+    fn preempt(&self, backend: &mut HostedVcpu, id: u32) {
+        let guest = self.page.guest(id).expect("a vCPU");
+        assert_eq!(guest.critical.load(SeqCst), 0, "preempted in FluxOS's code");
+        let rip = backend.set_upcall().expect("it was interrupted");
+        let host = self.page.host(id).expect("a vCPU");
+        host.upcall_lo.store(rip as u32, SeqCst);
+        host.upcall_hi.store((rip >> 32) as u32, SeqCst);
+        guest.critical.store(1, SeqCst);
+    }
+
     fn live(&self, mut backend: HostedVcpu, id: u32) {
         backend.attach().expect("GS base");
         while !self.over() {
             match backend.run() {
+                Exit::Interrupted if IN_UPCALL[id as usize].load(SeqCst) => self.preempt(&mut backend, id),
                 Exit::Interrupted => self.hold(&mut backend, id),
                 Exit::Door {
                     port: abi::PORT_STEAL,
@@ -318,8 +340,10 @@ fn every_instruction_outside_critical_can_be_held() {
     // Threads that wait in the guest for nothing end with the process; the others see `over`.
     drop(threads);
     let (steps, holds, taken) = (STEPS.load(SeqCst), HOLDS.load(SeqCst), TAKEN.load(SeqCst));
+    let upcalls = UPCALLS.load(SeqCst);
     eprintln!(
-        "{steps} instructions stepped, held at {holds}, {taken} taken over, {} parks, {} in a resume",
+        "{steps} instructions stepped, held at {holds}, {taken} taken over, {upcalls} upcalls, {} parks, {} in a \
+         resume",
         PARKS.load(SeqCst),
         TAILS.load(SeqCst)
     );
@@ -331,9 +355,15 @@ fn every_instruction_outside_critical_can_be_held() {
     );
     assert_eq!(FAILED.load(SeqCst), 0, "a uThread computed something else");
     assert!(
-        holds > ROUNDS / 4 && taken > ROUNDS / 8,
+        holds > ROUNDS / 8 && taken > ROUNDS / 16,
         "held {holds} times only"
     );
+    assert!(upcalls > ROUNDS / 8, "preempted {upcalls} times only");
+    let preempts: u32 = (0..VCPUS)
+        .map(|id| host.page.guest(id).expect("a vCPU").preempts.load(SeqCst))
+        .sum();
+    // One that was asked to park at the same time did that instead.
+    assert!(u64::from(preempts) > upcalls / 2 && u64::from(preempts) <= upcalls, "{preempts} of {upcalls}");
     assert!(
         TAILS.load(SeqCst) > 0,
         "never held in the last instructions of a resume"

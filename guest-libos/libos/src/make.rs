@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use arch::extended;
-use arch::resume::Head;
+use arch::upcall::Head;
 use flux_abi::Context;
 use sched::deadlines::Timer;
 use sched::queue::RunQueue;
@@ -22,6 +22,7 @@ use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::timer;
 use crate::trace::Position;
+use crate::trap;
 use crate::uthread::{self, UThread};
 use crate::vcpu::{After, Local};
 
@@ -123,12 +124,13 @@ fn fill(
         let guest = page.guest(vcpu);
         let figures = PageFigures::new(guest, page.summary(), &clock);
         Local {
-            head: Head {
-                xsave_mask: xsave_mask(page),
+            head: Head::new(
                 // A header that says less than the legacy area and the header is a mistake.
-                xsave_bytes: u64::from(header.xsave_bytes).max(576),
-                scheduling_point: uthread::scheduling_point,
-            },
+                (xsave_mask(page), u64::from(header.xsave_bytes).max(576)),
+                uthread::scheduling_point,
+                (header.stack_base, count as u64, header.stack_bytes),
+                trap::GUARD,
+            ),
             id: vcpu,
             current: AtomicU32::new(NOBODY),
             busy: AtomicU32::new(0),

@@ -167,7 +167,7 @@ impl Local {
                 self.scheduler.0.as_ptr(),
                 regs,
                 kernel.page.xsave(victim.id),
-                self.head.xsave_mask,
+                self.head.xsave_mask(),
                 victim.busy.as_ptr(),
                 set_fs,
             );

@@ -8,8 +8,8 @@ use core::sync::atomic::{fence, Ordering};
 
 use arch::clock::tsc;
 use flux_abi::{
-    TraceRecord, TRACE_AHEAD, TRACE_BACK, TRACE_BLOCK, TRACE_EXIT, TRACE_FRONT, TRACE_RECORDS,
-    TRACE_TIME_SHIFT,
+    TraceRecord, TRACE_AHEAD, TRACE_BACK, TRACE_BLOCK, TRACE_EXIT, TRACE_FRONT, TRACE_PREEMPT,
+    TRACE_RECORDS, TRACE_TIME_SHIFT,
 };
 use sched::Id;
 
@@ -82,6 +82,7 @@ impl After {
     pub(crate) fn event(&self) -> u32 {
         match self {
             After::Back => TRACE_BACK,
+            After::Preempt => TRACE_PREEMPT,
             After::Front | After::Cede => TRACE_FRONT,
             After::Exit => TRACE_EXIT,
             _ => TRACE_BLOCK,

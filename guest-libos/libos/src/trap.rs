@@ -48,7 +48,7 @@ const NAMES: [&str; 32] = [
 
 const PAGE_FAULT: u64 = 14;
 /// What is unmapped below each stack.
-const GUARD: u64 = 4096;
+pub(crate) const GUARD: u64 = 4096;
 /// How far below the stack pointer compiled code writes at most: a call's return address, and what
 /// code that has one puts into its red zone.
 const BELOW: u64 = 128;

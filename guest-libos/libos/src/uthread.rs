@@ -11,7 +11,7 @@ use crate::log::fatal;
 use crate::name::{Copied, Name};
 use crate::timer::Alarm;
 use crate::trace::TRACE_SPAWN;
-use crate::vcpu::{enter, leave, suspend, After, Local};
+use crate::vcpu::{enter, give_way, leave, suspend, wanted, After, Local};
 
 /// Where a uThread is; see the crate's text.
 pub(crate) mod place {
@@ -248,20 +248,22 @@ pub fn yield_now() {
     leave();
 }
 
-/// A scheduling point that only leaves the core if the host wants it. A few instructions else.
+/// A scheduling point that gives way only if the host wants the core, or the time slice is over. A
+/// few instructions else.
 #[inline]
 pub fn poll() {
-    // SAFETY: uThreads run with GS base set.
-    if unsafe { arch::gs::park_asked() } {
+    if wanted() {
         enter();
         leave();
     }
 }
 
-/// For assembly: a scheduling point that a uThread did not call by itself.
-pub(crate) extern "C" fn scheduling_point() {
+/// For assembly: a scheduling point that a uThread did not call by itself. It comes back with
+/// `critical` set, which the assembly clears last.
+pub(crate) extern "C" fn scheduling_point(upcall: u32) {
     enter();
-    leave();
+    // SAFETY: `critical` is set, and a uThread was interrupted, upon whose stack this is.
+    unsafe { give_way(upcall != 0) }
 }
 
 /// Gives the vCPU's core back at once, although there is work: this uThread.

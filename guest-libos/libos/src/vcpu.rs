@@ -4,7 +4,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arch::gs;
-use arch::resume::Head;
+use arch::upcall::Head;
 use flux_abi::{Context, GuestVcpu, HostVcpu};
 use sched::queue::{Entry, RunQueue};
 use sched::timers::Timers;
@@ -25,6 +25,8 @@ pub const DONE: usize = gs::DONE;
 pub(crate) enum After {
     /// Its turn is over: to the tail of the queue.
     Back,
+    /// As `Back`, because it has had its time slice.
+    Preempt,
     /// It gave way to a park request: to the head of the queue.
     Front,
     /// As `Front`, and the vCPU gives its core back at once.
@@ -175,6 +177,19 @@ impl Local {
         let now = kernel.clock.stamp_of(self.now());
         match self.after.get() {
             After::Back => self.line_up(id, uthread, place::RUNNING, false, now),
+            After::Preempt => {
+                count(&self.guest.preempts, 1);
+                // Those that wait for it to give way without being in the queue: before it.
+                self.fire_due();
+                if self.queue.is_empty() {
+                    if let Some(served) = self.take_work() {
+                        if let Some(server) = kernel.uthread(served) {
+                            self.line_up(served, server, place::QUEUED, false, now);
+                        }
+                    }
+                }
+                self.line_up(id, uthread, place::RUNNING, false, now);
+            }
             After::Front => self.line_up(id, uthread, place::RUNNING, true, now),
             After::Cede => {
                 self.line_up(id, uthread, place::RUNNING, true, now);
@@ -225,28 +240,47 @@ pub(crate) fn enter() {
 
 /// Goes back to application code.
 ///
-/// The request is looked for after `critical` is cleared. One that came earlier, with a kick that
+/// Requests are looked for after `critical` is cleared. One that came earlier, with a kick that
 /// the host ignored because of `critical`, is seen here; one that comes later finds `critical`
 /// clear, and its kick is honoured. There is no request in between.
 #[inline(always)]
 pub(crate) fn leave() {
     // SAFETY: called by a uThread on its own stack, which is `current` on its vCPU.
     unsafe { gs::clear_critical() };
-    // SAFETY: GS base is set.
-    while unsafe { gs::park_asked() } {
-        give_way();
+    while wanted() {
+        enter();
+        // SAFETY: `critical` is set and a uThread is current.
+        unsafe {
+            give_way(false);
+            gs::clear_critical();
+        }
     }
 }
 
+/// Whether the uThread that runs here is to give way: the host wants the core, or it has had its
+/// time slice.
+#[inline(always)]
+pub(crate) fn wanted() -> bool {
+    // SAFETY: uThreads run with GS base set.
+    unsafe { gs::park_asked() || gs::slice_over() }
+}
+
+/// Gives way if the host wants the core; if not, and the time slice is over, as it is in any case
+/// at an `upcall`, to whoever is next. Who that is, the scheduler finds; if there is nobody it comes back here,
+/// with a new slice, so that the request is over either way.
+///
+/// # Safety
+/// As for [`suspend`].
 #[cold]
-fn give_way() {
-    enter();
-    // SAFETY: `critical` is set and a uThread is current.
+#[inline(never)]
+pub(crate) unsafe fn give_way(upcall: bool) {
+    // SAFETY: `critical` is set and a uThread is current, by the caller's promise.
     unsafe {
         if gs::park_asked() {
             suspend(After::Front);
+        } else if upcall || gs::slice_over() {
+            suspend(After::Preempt);
         }
-        gs::clear_critical();
     }
 }
 

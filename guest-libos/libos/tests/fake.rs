@@ -231,6 +231,152 @@ fn a_park_request_is_honoured_at_each_scheduling_point() {
     assert_eq!(page.guest(0).resume_gen.load(SeqCst), 3);
 }
 
+/// The time slice of the uThread that runs, or of one that is `off` switches away, is over.
+fn slice_over(off: u32) {
+    let page = kernel().page;
+    let running = page.guest(0).switches.load(SeqCst);
+    page.host(0).preempt.store(running.wrapping_add(off), SeqCst);
+}
+
+#[test]
+fn a_time_slice_that_is_over_ends_at_each_scheduling_point() {
+    let (page, seen) = start(
+        |_| (),
+        || {
+            for point in [poll as fn(), || said("a log line"), || assert!(spawn(|| ()).is_ok())] {
+                assert!(spawn(|| said("other")).is_ok());
+                // News of somebody who has left is none.
+                slice_over(u32::MAX);
+                point();
+                said("still");
+                slice_over(0);
+                point();
+                said("again");
+            }
+            exit(0)
+        },
+    );
+    let log = "a log line";
+    let expected = ["still", "other", "again", log, "still", log, "other", "again", "still", "other", "again"];
+    assert_eq!(words(&all(&seen)), expected);
+    assert_eq!(page.guest(0).preempts.load(SeqCst), 3);
+    assert_eq!(page.guest(0).parks.load(SeqCst), 0);
+}
+
+#[test]
+fn a_time_slice_ends_although_nobody_waits_and_only_once() {
+    let (page, seen) = start(
+        |_| (),
+        || {
+            let switches = || kernel().page.guest(0).switches.load(SeqCst);
+            let before = switches();
+            slice_over(0);
+            for _ in 0..3 {
+                poll();
+            }
+            assert_eq!(switches(), before + 1, "it came back with a new number");
+            exit(0)
+        },
+    );
+    assert_eq!(all(&seen), []);
+    assert_eq!(page.guest(0).preempts.load(SeqCst), 1);
+}
+
+#[test]
+fn a_park_request_goes_before_the_end_of_a_time_slice() {
+    let (page, seen) = start(
+        |_| (),
+        || {
+            assert!(spawn(|| said("other")).is_ok());
+            slice_over(0);
+            let host = kernel().page.host(0);
+            host.park_gen.store(1, SeqCst);
+            poll();
+            said("first");
+            yield_now();
+            exit(0)
+        },
+    );
+    assert_eq!(words(&all(&seen)), ["first", "other"]);
+    assert_eq!(page.guest(0).parks.load(SeqCst), 1);
+    assert_eq!(page.guest(0).preempts.load(SeqCst), 0);
+}
+
+/// Interrupts the calling uThread and resumes it at the upcall, as the host does, when its stack
+/// pointer is `rsp`.
+///
+/// # Safety
+/// `rsp` is on the uThread's stack, and nothing below it is in use.
+unsafe fn upcall_at(rsp: u64) {
+    // SAFETY: the upcall goes on behind the jump, with all registers as they were.
+    unsafe {
+        std::arch::asm!(
+            "mov {old}, rsp",
+            "mov rsp, {at}",
+            "lea rax, [rip + 2f]",
+            "mov qword ptr gs:[{upcall_word}], rax",
+            "mov dword ptr gs:[{critical}], 1",
+            "sub rsp, 128",
+            "jmp {upcall}",
+            "2:",
+            "mov rsp, {old}",
+            old = out(reg) _,
+            at = in(reg) rsp,
+            upcall_word = const abi::VCPU_HOST_OFFSET + std::mem::offset_of!(abi::HostVcpu, upcall_lo),
+            critical = const std::mem::offset_of!(abi::GuestVcpu, critical),
+            upcall = sym arch::upcall::upcall,
+            out("rax") _,
+        )
+    }
+}
+
+/// The lowest address of the stack that this runs on.
+fn stack() -> u64 {
+    let here = 0u8;
+    let header = kernel().page.header();
+    let above = (&raw const here as u64 - header.stack_base) % header.stack_bytes;
+    &raw const here as u64 - above
+}
+
+#[test]
+fn an_upcall_gives_way_where_there_is_room_for_it_and_writes_nowhere_else() {
+    const GUARD: u64 = 4096;
+    let (page, seen) = start(
+        |header| header.xsave_bytes = 832,
+        || {
+            let preempts = || kernel().page.guest(0).preempts.load(SeqCst);
+            let guard = stack() as *mut [u8; GUARD as usize];
+            // SAFETY: nothing is on this part of the stack, which is mapped here.
+            unsafe { guard.write_volatile([0xa5; GUARD as usize]) };
+            let mut given_way = 0;
+            // Below the red zone it needs 40 bytes to look how much there is.
+            for above in (168..6000).step_by(8) {
+                let before = preempts();
+                assert!(spawn(|| ()).is_ok());
+                // SAFETY: far below what this function uses.
+                unsafe { upcall_at(stack() + GUARD + above) };
+                assert_eq!(kernel().page.guest(0).critical.load(SeqCst), 0);
+                // SAFETY: as above.
+                let untouched = unsafe { guard.read_volatile() } == [0xa5; GUARD as usize];
+                assert!(untouched, "{above} bytes above the guard page it wrote into that");
+                let gave = preempts() - before;
+                assert!(gave == 1 || given_way == 0, "{above} bytes are enough");
+                given_way += gave;
+                yield_now();
+            }
+            assert!(given_way > 300, "{given_way}");
+            // On a stack that FluxOS knows nothing of, it goes on.
+            let before = preempts();
+            // SAFETY: the middle of memory that nobody else uses.
+            unsafe { upcall_at(memory(65536) as u64 + 32768) };
+            assert_eq!((preempts(), kernel().page.guest(0).critical.load(SeqCst)), (before, 0));
+            exit(0)
+        },
+    );
+    assert_eq!(all(&seen), []);
+    assert!(page.guest(0).preempts.load(SeqCst) > 300);
+}
+
 static LOCK: Mutex<u32> = Mutex::new(0);
 
 #[test]

@@ -3,7 +3,7 @@
 //! | mode | what it does | keys |
 //! |---|---|---|
 //! | `poll` | calls the scheduling point all the time, so it leaves when asked; shows the TSC | `uthreads` |
-//! | `spin` | application code only, known values in all registers: must be kicked | `uthreads` |
+//! | `spin` | application code only, known values in all registers: must be kicked; each shows when it ran last | `uthreads` |
 //! | `yield` | on each grant does a little, shows the TSC, gives the core back | `uthreads`, `work_ns` |
 //! | `lock` | uThreads contend for a lock; gaps in its progress are recorded | `uthreads`, `hold_ns`, `gap_ns` |
 //! | `sleep` | uThreads sleep, each for a time of its own, so many times, and end | `uthreads`, `sleep_ns`, `rounds` |
@@ -43,7 +43,11 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
         }
         "spin" => {
             args.only(&["mode", "uthreads"])?;
-            each(uthreads(args, 1)?, spin::spin)
+            let wanted = uthreads(args, 1)?;
+            for which in 0..wanted {
+                spawn(move || spin::spin(which)).map_err(|_| BadArgs::Stacks { wanted })?;
+            }
+            Ok(())
         }
         "yield" => {
             args.only(&["mode", "uthreads", "work_ns"])?;

@@ -1,6 +1,7 @@
 //! Application code that never calls FluxOS, with a known value in every register.
 
 use core::arch::global_asm;
+use core::sync::atomic::AtomicU32;
 
 use libos::uthread::kernel;
 
@@ -9,28 +10,32 @@ use libos::uthread::kernel;
 struct Patterns([[u64; 4]; 16]);
 
 /// What [`spin`] finds wrong.
-const WRONG: [&str; 5] = [
+const WRONG: [&str; 6] = [
     "",
     "a general register",
     "the red zone",
     "a vector register",
     "a control word",
+    "a flag",
 ];
 
 /// Turns between two visits to Rust code.
 const TURNS: u64 = 1 << 22;
 
 unsafe extern "C" {
-    /// Spins for `turns` turns. In each it writes the TSC to where this vCPU counts its work, and
-    /// checks that 13 general registers, 14 or 15 vector registers, the red zone and the control
-    /// words are as they were; 0, or an index of `WRONG`.
-    fn flux_spin_sse(patterns: *const Patterns, turns: u64) -> u64;
-    fn flux_spin_avx(patterns: *const Patterns, turns: u64) -> u64;
+    /// Spins for `turns` turns. In each it writes the TSC to where this vCPU counts its work, and to
+    /// `shown`, and checks that 13 general registers, 14 or 15 vector registers, the red zone, the
+    /// control words and the direction flag are as they were; 0, or an index of `WRONG`.
+    fn flux_spin_sse(patterns: *const Patterns, turns: u64, shown: *const AtomicU32) -> u64;
+    fn flux_spin_avx(patterns: *const Patterns, turns: u64, shown: *const AtomicU32) -> u64;
 }
 
-/// Spins for ever, and counts what is found wrong as integrity errors.
-pub fn spin() {
+/// Spins for ever, and counts what is found wrong as integrity errors. Where other guests put
+/// completions, which a probe does not have, the one with the number `which` shows when this uThread ran
+/// last (`done`, TSC).
+pub fn spin(which: u64) {
     let header = kernel().page.header();
+    let shown = &raw const kernel().page.completion(which as u32).done_lo;
     let avx = header.xcr0_lo & 4 != 0;
     // The address of the stack makes the values of one uThread different from another's.
     let mut patterns = Patterns([[0; 4]; 16]);
@@ -44,11 +49,12 @@ pub fn spin() {
     }
     let mut told = false;
     loop {
-        // SAFETY: both keep what a function must keep, and read the patterns only.
+        // SAFETY: both keep what a function must keep, read the patterns, and write to `shown` eight
+        // bytes that lie in the page.
         let wrong = unsafe {
             match avx {
-                true => flux_spin_avx(&patterns, TURNS),
-                false => flux_spin_sse(&patterns, TURNS),
+                true => flux_spin_avx(&patterns, TURNS, shown),
+                false => flux_spin_sse(&patterns, TURNS, shown),
             }
         };
         if wrong != 0 {
@@ -65,7 +71,7 @@ pub fn spin() {
 }
 
 // The frame, from rsp up: 512 bytes of patterns, 640: turns left, 648: the caller's rsp, 656:
-// MXCSR, 660: the x87 control word, 664 and 668: room to look at them. rsp itself is checked by
+// MXCSR, 660: the x87 control word, 664 and 668: room to look at them, 672: `shown`. rsp itself is checked by
 // everything that is found through it.
 global_asm!(
     ".pushsection .text.flux_spin, \"ax\", @progbits",
@@ -84,6 +90,7 @@ global_asm!(
         and rsp, -64
         mov [rsp + 648], rax
         mov [rsp + 640], rsi
+        mov [rsp + 672], rdx
         xor ecx, ecx
     2:
         mov rax, [rdi + rcx]
@@ -105,6 +112,7 @@ global_asm!(
         .irp k, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16
         mov qword ptr [rsp - 8 * \k], -0x5a5a0000 - \k
         .endr
+        std
         mov rbx, -0x11110000
         mov rcx, 0x22220001
         mov rsi, -0x33330002
@@ -118,6 +126,8 @@ global_asm!(
         shl rdx, 32
         or rax, rdx
         mov qword ptr gs:[{done}], rax
+        mov rdx, [rsp + 672]
+        mov [rdx], rax
         mov eax, 1
         cmp rbx, -0x11110000
         jne 4f
@@ -162,10 +172,21 @@ global_asm!(
         mov dx, [rsp + 668]
         cmp dx, [rsp + 660]
         jne 4f
+        // Backwards, as long as the direction flag is set: from here to eight bytes below.
+        mov eax, 5
+        lea rsi, [rsp + 640]
+        mov rdx, rax
+        lodsq
+        mov rax, rdx
+        lea rdx, [rsp + 632]
+        cmp rsi, rdx
+        jne 4f
+        mov rsi, -0x33330002
         xor eax, eax
         dec qword ptr [rsp + 640]
         jnz 3b
     4:
+        cld
         .if \avx
         vzeroupper
         .endif

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flux_abi as abi;
-use handoff::bridge::{COMMAND_WORDS, OP_GRANT, OP_MOVE, OP_PARK};
+use handoff::bridge::{COMMAND_WORDS, OP_GRANT, OP_MOVE, OP_PARK, OP_PREEMPT};
 use handoff::deadline::Deadlines;
 use handoff::{AnyBridge, Handle, Table, World};
 use libos::page::Page;
@@ -278,6 +278,23 @@ impl Arbiter {
 
     pub fn grant(&mut self, core: u32, to: Handle) -> i32 {
         self.command(OP_GRANT, core, 0, to.raw().into(), 0)
+    }
+
+    /// The uThread that began as switch number `n` of this vCPU, whose core it is, has had its time.
+    pub fn preempt(&mut self, core: u32, of: Handle, n: u32) -> i32 {
+        self.command(OP_PREEMPT, core, of.raw().into(), n, 0)
+    }
+
+    /// Ends the time slice of whatever runs on a random core; refused, or over already, as it may be.
+    pub fn preempt_any(&mut self, vms: &[&Vm]) {
+        let core = self.random(self.cores.len());
+        let core = self.cores[core];
+        if let Some(owner) = self.owner(core) {
+            if let Some(vm) = vms.iter().find(|vm| vm.slot == owner.slot()) {
+                let running = vm.page.guest(owner.vcpu()).switches.load(SeqCst);
+                self.preempt(core, owner, running);
+            }
+        }
     }
 
     pub fn owner(&self, core: u32) -> Option<Handle> {
