@@ -5,7 +5,7 @@
  * the core has changed hands.
  */
 
-import { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK } from '../abi/layout.gen.ts';
+import { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT } from '../abi/layout.gen.ts';
 
 export {
   CMD_CORE,
@@ -19,7 +19,7 @@ export {
   FLAG_ASK_ONLY,
   FLAG_KICK_NOW,
 } from '../abi/layout.gen.ts';
-export { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK };
+export { CMD_WORDS, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT };
 /** For indexing the batch: 1 << CMD_SHIFT is CMD_WORDS. */
 export const CMD_SHIFT = 3;
 
@@ -80,5 +80,6 @@ const ops: Readonly<Record<number, string>> = {
   [OP_MOVE]: 'move',
   [OP_HEIR]: 'heir',
   [OP_FORCE]: 'force',
+  [OP_PREEMPT]: 'preempt',
 };
 export const opName = (op: number): string => ops[op] ?? `op ${op}`;

@@ -22,6 +22,7 @@ import {
   W_CORE_WORD_HI,
   W_CORE_WORD_LO,
   W_HOST_VCPU_PARK_GEN,
+  W_HOST_VCPU_PREEMPT,
   W_TABLE_ARBITER_CORE,
   W_TABLE_ARBITER_PID,
   W_TABLE_EPOCH,
@@ -30,6 +31,7 @@ import {
   W_VCPU_GRANTS,
   W_VCPU_PARK_REQ,
   W_VCPU_PINNED,
+  W_VCPU_PREEMPT,
   W_VCPU_WORD,
   W_VM_STATE,
 } from '../abi/layout.gen.ts';
@@ -45,6 +47,7 @@ import {
   OP_HEIR,
   OP_MOVE,
   OP_PARK,
+  OP_PREEMPT,
   R_AGAIN,
   R_ALREADY,
   R_BUSY,
@@ -183,6 +186,7 @@ export class SimBridge implements Bridge {
     if (core < 0 || core >= MAX_CORES) return R_INVALID;
     if (((this.table[W_TABLE_MANAGED + (core >> 5)] >>> (core & 31)) & 1) === 0) return R_INVALID;
     const from = isHandle(b[at + CMD_FROM]) ? b[at + CMD_FROM] : 0;
+    if (b[at + CMD_OP] === OP_PREEMPT) return this.preempt(core, from, b[at + CMD_TO]);
     const to = isHandle(b[at + CMD_TO]) ? b[at + CMD_TO] : 0;
     if (to !== 0 && this.table[vmBase(slotOf(to)) + W_VM_STATE] !== VM_LIVE) return R_DEAD;
     const op = b[at + CMD_OP];
@@ -243,6 +247,18 @@ export class SimBridge implements Bridge {
     }
     if (real) this.unclaim(to);
     return ownerOf(low) === from ? R_ALREADY : R_AGAIN;
+  }
+
+  private preempt(core: number, from: number, switches: number): number {
+    if (from === 0) return R_INVALID;
+    const low = this.low(core);
+    if (ownerOf(low) !== from) return R_AGAIN;
+    if (successorOf(low) !== 0) return R_ALREADY;
+    this.table[tableVcpuBase(slotOf(from), vcpuOf(from)) + W_VCPU_PREEMPT] = switches;
+    if (this.arena !== null) {
+      this.arena[hostVcpuBase(slotOf(from), vcpuOf(from)) + W_HOST_VCPU_PREEMPT] = switches;
+    }
+    return 0;
   }
 
   private ask(from: number, core: number): void {

@@ -80,6 +80,9 @@ const argument = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_.-]*=\S*$/, { error: 'arguments have the form key=value, without spaces' });
 
+/** Time slice of a VM's uThreads unless another one is asked for. */
+export const DEFAULT_QUANTUM_US = 1000;
+
 export const runRequest = z.strictObject({
   name: vmName,
   workload: z.enum(WORKLOADS, { error: `unknown workload; there are ${WORKLOADS.join(', ')}` }),
@@ -101,6 +104,7 @@ export const runRequest = z.strictObject({
     .regex(/^\d+(-\d+)?(,\d+(-\d+)?)*$/, { error: 'cores have the form 0-1,3' })
     .optional(),
   backend: z.enum(['auto', 'kvm', 'hosted']).default('auto'),
+  quantum_us: z.number().int().min(0).max(1e6).default(DEFAULT_QUANTUM_US),
   idle_spin_ns: z.number().int().min(0).max(1e9).optional(),
   stats: z.boolean().default(false),
 });
@@ -151,6 +155,8 @@ export interface VmInfo {
   cores: number;
   min_cores: number;
   max_cores: number;
+  /** Time slice of its uThreads while others wait; 0: none. */
+  quantum_us: number;
   wants: number;
   delay_us: number;
   /** Core-microseconds. */
@@ -159,6 +165,8 @@ export interface VmInfo {
   taken_us: number;
   forced: number;
   forced_descheduled: number;
+  /** uThreads that were made to give way in application code, their time slice being over. */
+  preempted: number;
   /** vCPUs that sleep in the host while they should run. Absent: only kFlux sees that. */
   blocked?: number;
   error: string;

@@ -112,6 +112,7 @@ async function managedVm(
     cores,
     min_cores: section.minCores,
     max_cores: section.maxCores,
+    quantum_us: section.quantumUs,
     wants: managed ? stats.view.vmWants[slot] : 0,
     delay_us: managed ? Math.round(stats.view.vmDelay[slot] * usPerStamp) : 0,
     granted_us: us(section.grantedTsc + goingOn(table, section, W_VCPU_T_GRANTED_LO, holdsCore)),
@@ -121,6 +122,7 @@ async function managedVm(
     taken_us: us(section.takenTsc),
     forced: section.forced,
     forced_descheduled: section.forcedDescheduled,
+    preempted: section.preempts,
     ...(table[W_TABLE_KFLUX_DOMAIN] === 0 ? {} : { blocked: section.blocked }),
     error: section.state === VM_POISONED ? await errorOf(paths.vmSocket(section.name)) : '',
   };
@@ -146,6 +148,8 @@ async function unmanagedVm(fleet: Fleet, paths: RunPaths, name: string): Promise
       taken_us: 0,
       forced: 0,
       forced_descheduled: 0,
+      quantum_us: 0,
+      preempted: 0,
     };
     return {
       ...{ name, class: 'be', state: status.state === 'poisoned' ? 'poisoned' : 'unmanaged', managed: false },

@@ -54,7 +54,9 @@ export const N_STALE = 5;
 export const N_NUDGE = 6;
 /** Counts decisions, to mark what belongs to the present one. */
 export const N_DECISION = 7;
-const N_WORDS = 8;
+/** Active VMs whose uThreads have time slices. */
+export const N_SLICED = 8;
+const N_WORDS = 9;
 
 export interface LoopState {
   readonly n: Int32Array;
@@ -98,6 +100,8 @@ export interface LoopState {
   readonly vmBusyCores: Int32Array;
   /** Cores that it owns or is getting; unlike view.vmCores with those that it has been asked to leave. */
   readonly vmSpan: Int32Array;
+  /** Time slice of its uThreads, in stamps; 0: none. */
+  readonly vmQuantum: Int32Array;
   /** Stamp since when it has no core, and whether that is too long ago for stamps to tell. */
   readonly vmLeft: Int32Array;
   readonly vmLeftOld: Int32Array;
@@ -158,6 +162,7 @@ export function makeState(stats: Stats): LoopState {
     vmAged: vms(),
     vmBusyCores: vms(),
     vmSpan: vms(),
+    vmQuantum: vms(),
     vmLeft: vms(),
     vmLeftOld: vms(),
     coreId: stats.coreId,

@@ -75,6 +75,7 @@ export const COUNTERS = [
   'deciding_ns',
   'rests',
   'resting_ns',
+  'preempts',
 ] as const;
 export type Counter = (typeof COUNTERS)[number];
 const COUNTER_WORDS = 2 * 64;

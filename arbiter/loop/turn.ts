@@ -17,8 +17,9 @@ import { bucketOf, HISTOGRAM_BUCKETS } from './histogram.ts';
 import { makePlace } from './place.ts';
 import { makeRecords } from './records.ts';
 import { makeScan } from './scan.ts';
+import { makeSlices } from './slices.ts';
 import type { LoopMemory, LoopState } from './state.ts';
-import { N_CORES, N_EVENTS, N_IN_FLIGHT, N_LOADS, N_NUDGE, N_STALE } from './state.ts';
+import { N_CORES, N_EVENTS, N_IN_FLIGHT, N_LOADS, N_NUDGE, N_SLICED, N_STALE } from './state.ts';
 import { counter, HISTOGRAMS } from './stats.ts';
 
 /** A turn that starts this long after the one before has been interrupted. */
@@ -41,6 +42,8 @@ export interface Turn {
   settle(count: number): void;
   /** The loop has rested: the time since the last turn is neither a turn's nor a gap. */
   rested(): void;
+  /** As `settle`, for a batch of preemptions. */
+  settleSlices(count: number): void;
   readonly cores: Cores;
 }
 
@@ -59,6 +62,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
   const scan = makeScan(mem, s);
   const place = makePlace(mem, s);
   const records = makeRecords(mem, s);
+  const slices = makeSlices(mem, s);
   const { carryOut, settle } = makeCommands(mem, s, place, records);
   const shift = mem.stampShift;
   const highShift = 31 - shift;
@@ -115,6 +119,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
       counters[C_DECIDING] += ns;
       histograms[H_DECISION + bucketOf(ns)]++;
     }
+    if (n[N_SLICED] !== 0) slices.scan(now);
     if (n[N_IN_FLIGHT] !== 0) n[N_IN_FLIGHT] = bridge.poll();
     if (n[N_LOADS] !== 0) releaser.poll();
   }
@@ -125,6 +130,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
     rested(): void {
       last[1] = 0;
     },
+    settleSlices: slices.settle,
     chunk(count): void {
       let i = 0;
       for (; i < count && n[N_STALE] === 0; i++) turn();

@@ -10,6 +10,7 @@ import {
   MAX_VMS,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
+  W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
   W_VM_VCPUS,
   W_VM_VM_CLASS,
@@ -17,7 +18,7 @@ import {
 import { summaryBase, vmBase } from '../bridge/words.ts';
 import { HEAD_NOW, VM_BOOTING } from '../policy/api.ts';
 import type { LoopMemory, LoopState } from './state.ts';
-import { N_ACTIVE, N_CORES, N_NUDGE, NEVER } from './state.ts';
+import { N_ACTIVE, N_CORES, N_NUDGE, N_SLICED, NEVER } from './state.ts';
 import { counter, S_ACTIVE } from './stats.ts';
 
 const C_ATTACHED = counter('attached');
@@ -25,6 +26,16 @@ const C_DETACHED = counter('detached');
 
 const clamp = (value: number, low: number, high: number): number =>
   Math.min(Math.max(value >>> 0, low), high);
+
+/** The longest time slice: its repeats stay far from where stamps wrap. */
+const QUANTUM_MAX_US = 1_000_000;
+
+function setQuantum(mem: LoopMemory, s: LoopState, slot: number, us: number): void {
+  const stamps = Math.round((us * mem.tscKhz) / 1000 / 2 ** mem.stampShift);
+  const quantum = us === 0 ? 0 : Math.max(1, stamps);
+  s.n[N_SLICED] += Math.sign(quantum) - Math.sign(s.vmQuantum[slot]);
+  s.vmQuantum[slot] = quantum;
+}
 
 /** Reads the VM's limits again, after attaching or when the pool has changed. */
 export function configureVm(mem: LoopMemory, s: LoopState, slot: number): void {
@@ -38,6 +49,7 @@ export function configureVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.view.vmMin[slot] = clamp(mem.table[at + W_VM_MIN_CORES], 0, max);
   s.guard.limit[slot] = max;
   s.guard.known[slot] = 1;
+  setQuantum(mem, s, slot, clamp(mem.table[at + W_VM_QUANTUM_US], 0, QUANTUM_MAX_US));
 }
 
 /** The VM's control page is in the arena: the loop looks at it from the next turn on. */
@@ -82,6 +94,7 @@ export function detachVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.dense[slot] = -1;
   s.guard.known[slot] = 0;
   s.guard.limit[slot] = 0;
+  setQuantum(mem, s, slot, 0);
   s.view.vmFlags[slot] = 0;
   s.view.vmDelay[slot] = 0;
   s.view.vmWants[slot] = 0;

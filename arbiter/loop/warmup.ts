@@ -30,6 +30,7 @@ import {
   W_GUEST_VCPU_OLDEST,
   W_GUEST_VCPU_RUNQ_LEN,
   W_GUEST_VCPU_STATE,
+  W_GUEST_VCPU_SWITCHES,
   W_SUMMARY_FLAGS,
   W_SUMMARY_NEXT_TIMER,
   W_SUMMARY_SEQ,
@@ -38,6 +39,7 @@ import {
   W_VCPU_WORD,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
+  W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
   W_VM_RING_OLDEST,
   W_VM_STATE,
@@ -51,6 +53,7 @@ import {
   CMD_WORDS,
   OP_GRANT,
   OP_HEIR,
+  OP_PREEMPT,
   R_AGAIN,
   R_ALREADY,
   R_BUSY,
@@ -110,6 +113,7 @@ export function warmUp(
   // What an earlier arbiter decided is still worth explaining; what is played here is not.
   const { words, records } = mem.stats;
   const earlier = { count: words[S_RECORDS], records: records.slice() };
+  let sliced = false;
   const coreList = Array.from({ length: cores }, (_, i) => i);
   const stamp = (ago: number): number => (s.view.head[HEAD_NOW] - ago) | 0;
 
@@ -167,6 +171,7 @@ export function warmUp(
     } else if (what === 15) {
       linger(slot);
     }
+    if (pick(4) === 0) mem.arena[line + W_GUEST_VCPU_SWITCHES]++;
     mem.arena[summary + W_SUMMARY_SEQ]++;
     const owner = ownerOf(table[coreBase(pick(cores)) + W_CORE_WORD_LO]);
     if (owner !== 0 && pick(3) === 0) hand.leave(owner);
@@ -205,6 +210,8 @@ export function warmUp(
     else attachVm(mem, s, slot);
     if (s.dense[slot] < 0) return;
     table[vmBase(slot) + W_VM_MAX_CORES] = 1 + pick(VCPUS);
+    // A slice of 1 us is over by the next turn. Most of the time no VM has one, as it may be for good.
+    table[vmBase(slot) + W_VM_QUANTUM_US] = sliced ? pick(2) : 0;
     configureVm(mem, s, slot);
     const rich = s.view.coreVm[pick(cores)];
     if (rich >= 0 && s.view.vmCores[rich] > 1) s.guard.limit[rich] = 1;
@@ -220,6 +227,11 @@ export function warmUp(
       bridge.batch[at + CMD_RESULT] = FAILURES[pick(FAILURES.length)];
     }
     turn.settle(count);
+    for (let i = 0; i < count; i++) {
+      bridge.batch[i * CMD_WORDS + CMD_OP] = OP_PREEMPT;
+      bridge.batch[i * CMD_WORDS + CMD_RESULT] = FAILURES[pick(FAILURES.length)];
+    }
+    turn.settleSlices(count);
   }
 
   layOut();
@@ -228,6 +240,7 @@ export function warmUp(
   for (let slot = 0; slot < vms; slot++) attachVm(mem, s, slot);
   s.n[N_LOADS] = 1;
   for (let round = 0; round < rounds; round++) {
+    sliced = round % 512 >= 256;
     disturb();
     if (round % 8 === 0) reconfigure();
     if (round % 16 === 0) refuse();

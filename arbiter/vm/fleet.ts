@@ -105,6 +105,7 @@ export class Fleet {
           latencyCritical: request.class === 'lc',
           minCores: request.min_cores,
           maxCores,
+          quantumUs: request.quantum_us,
         });
     if (slot < 0 && !request.unmanaged)
       throw new ControlError('busy', 'all slots of the hand-off table are in use', 'Stop some VMs.');

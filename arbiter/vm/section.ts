@@ -18,6 +18,7 @@ import {
   W_TABLE_VMS_CHANGED,
   W_VCPU_GRANTED_TSC_LO,
   W_VCPU_HOST,
+  W_VCPU_PREEMPTS,
   W_VCPU_TAKEN_TSC_LO,
   W_VCPU_USED_TSC_LO,
   W_VCPU_WORD,
@@ -31,6 +32,7 @@ import {
   W_VM_MIN_CORES,
   W_VM_NAME,
   W_VM_PID,
+  W_VM_QUANTUM_US,
   W_VM_STATE,
   W_VM_TAKEN_TSC_LO,
   W_VM_USED_TSC_LO,
@@ -49,12 +51,16 @@ export interface Section {
   latencyCritical: boolean;
   minCores: number;
   maxCores: number;
+  /** Time slice of its uThreads; 0: none. */
+  quantumUs: number;
   generation: number;
   forced: number;
   forcedDescheduled: number;
   grantedTsc: number;
   usedTsc: number;
   takenTsc: number;
+  /** uThreads that were made to give way in application code. */
+  preempts: number;
   /** vCPUs that sleep in the host, outside of a park: only kFlux sees them. */
   blocked: number;
   loadPid: number;
@@ -115,12 +121,14 @@ export function readSection(table: Int32Array, slot: number): Section {
     latencyCritical: table[at + W_VM_VM_CLASS] === CLASS_LC,
     minCores: table[at + W_VM_MIN_CORES],
     maxCores: table[at + W_VM_MAX_CORES],
+    quantumUs: table[at + W_VM_QUANTUM_US] >>> 0,
     generation: table[at + W_VM_GENERATION],
     forced: table[at + W_VM_FORCED] >>> 0,
     forcedDescheduled: table[at + W_VM_FORCED_DESCHEDULED] >>> 0,
     grantedTsc: metered(W_VM_GRANTED_TSC_LO, W_VCPU_GRANTED_TSC_LO),
     usedTsc: metered(W_VM_USED_TSC_LO, W_VCPU_USED_TSC_LO),
     takenTsc: metered(W_VM_TAKEN_TSC_LO, W_VCPU_TAKEN_TSC_LO),
+    preempts: sum(slot, vcpus, (block) => table[block + W_VCPU_PREEMPTS] >>> 0),
     blocked: sum(slot, vcpus, (block) => (isBlocked(table, block) ? 1 : 0)),
     loadPid: table[at + W_VM_LOAD_PID],
     loadFd: table[at + W_VM_LOAD_FD],
@@ -153,6 +161,7 @@ export interface NewSection {
   latencyCritical: boolean;
   minCores: number;
   maxCores: number;
+  quantumUs: number;
 }
 
 /** Takes a free slot and fills it in, state STARTING. Returns the slot; -1: all are in use. */
@@ -168,6 +177,7 @@ export function takeSlot(table: Int32Array, vm: NewSection): number {
     table[at + W_VM_VM_CLASS] = vm.latencyCritical ? CLASS_LC : 0;
     table[at + W_VM_MIN_CORES] = vm.minCores;
     table[at + W_VM_MAX_CORES] = vm.maxCores;
+    table[at + W_VM_QUANTUM_US] = vm.quantumUs;
     table[at + W_VM_LOAD_PID] = 0;
     table[at + W_VM_LOAD_FD] = 0;
     Atomics.add(table, at + W_VM_GENERATION, 1);

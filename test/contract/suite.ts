@@ -15,6 +15,7 @@ import {
   W_VCPU_FORCE,
   W_VCPU_HOW,
   W_VCPU_PARK_REQ,
+  W_VCPU_PREEMPT,
 } from '../../arbiter/abi/layout.gen.ts';
 import {
   CMD_CORE,
@@ -28,6 +29,7 @@ import {
   OP_HEIR,
   OP_MOVE,
   OP_PARK,
+  OP_PREEMPT,
   R_AGAIN,
   R_ALREADY,
   R_BUSY,
@@ -109,6 +111,28 @@ export function bridgeContract(name: string, make: () => Promise<ContractWorld>)
       await until(w, a, VCPU_PARKED);
       await until(w, b, VCPU_RUNNING);
       expect(low(core)).toBe(coreLow(b, 0));
+    });
+
+    test('a preemption tells who runs the core, and moves nothing', async () => {
+      const [a, b] = await running();
+      const before = [low(core), generation(core), word(a, W_VCPU_PARK_REQ)];
+      // A count like any other, although it is no handle: it may be anything.
+      for (const switches of [1, -2, 0x7fffffff]) {
+        expect(one(OP_PREEMPT, core, a, switches)).toBe(0);
+        expect(word(a, W_VCPU_PREEMPT)).toBe(switches);
+      }
+      expect([low(core), generation(core), word(a, W_VCPU_PARK_REQ)]).toEqual(before);
+      expect(stateOf(w, a)).toBe(VCPU_RUNNING);
+      expect(one(OP_PREEMPT, core, b, 7)).toBe(R_AGAIN);
+      expect(one(OP_PREEMPT, other, a, 7)).toBe(R_AGAIN);
+      expect(one(OP_PREEMPT, core, 0, 7)).toBe(R_INVALID);
+      expect(one(OP_PREEMPT, w.unmanagedCore, a, 7)).toBe(R_INVALID);
+      await w.manner(a, 'stubborn');
+      expect(one(OP_MOVE, core, a, b)).toBe(0);
+      expect(one(OP_PREEMPT, core, a, 7)).toBe(R_ALREADY);
+      expect([word(a, W_VCPU_PREEMPT), word(b, W_VCPU_PREEMPT)]).toEqual([0x7fffffff, 0]);
+      await w.manner(a, 'obeys');
+      await until(w, b, VCPU_RUNNING);
     });
 
     test('a park leaves the core idle, even if it has an heir', async () => {

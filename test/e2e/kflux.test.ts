@@ -46,7 +46,7 @@ describe.skipIf(why !== '')('kFlux, end to end', { timeout }, () => {
     await d.progress('left', 'right');
     const all = Object.values(await d.vms());
     for (const vm of all) expect(vm).toMatchObject({ blocked: expect.any(Number) as number, error: '' });
-    expect(renderVms(all).split('\n')[0]).toMatch(/FORCED +BLOCKED$/);
+    expect(renderVms(all).split('\n')[0]).toMatch(/FORCED +PREEMPTED +BLOCKED$/);
   });
 
   test.each(['SIGKILL', 'SIGSTOP'] as const)(

@@ -24,7 +24,7 @@ const web: VmInfo = {
     vcpus: 2,
   },
   ...{ cores: 1, min_cores: 0, max_cores: 2, wants: 1, delay_us: 12, granted_us: 1234567, used_us: 1200000 },
-  ...{ taken_us: 340, forced: 2, forced_descheduled: 1, error: '' },
+  ...{ taken_us: 340, forced: 2, forced_descheduled: 1, quantum_us: 1000, preempted: 1234, error: '' },
 };
 
 /** A machine without SMT. */
@@ -39,9 +39,9 @@ describe('ps', () => {
       ]),
     ).toBe(
       [
-        'NAME  CLASS  STATE    CORES    DELAY us  GRANTED core-us  USED core-us  TAKEN core-us  FORCED',
-        'web   lc     running  1 (0-2)        12        1,234,567     1,200,000            340  2 (1)',
-        'bulk  be     dormant  0 (0-2)        12        1,234,567     1,200,000            340  0',
+        'NAME  CLASS  STATE    CORES    DELAY us  GRANTED core-us  USED core-us  TAKEN core-us  FORCED  PREEMPTED',
+        'web   lc     running  1 (0-2)        12        1,234,567     1,200,000            340  2 (1)       1,234',
+        'bulk  be     dormant  0 (0-2)        12        1,234,567     1,200,000            340  0           1,234',
       ].join('\n'),
     );
   });

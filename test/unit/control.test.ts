@@ -13,6 +13,7 @@ import { runPaths } from '../../arbiter/control/paths.ts';
 import {
   CONTROL_PROTOCOL,
   ControlError,
+  DEFAULT_QUANTUM_US,
   requests,
   runRequest,
   toError,
@@ -345,6 +346,7 @@ describe('protocol', () => {
       vcpus: 1,
       min_cores: 0,
       mem_mib: 64,
+      quantum_us: DEFAULT_QUANTUM_US,
       backend: 'auto',
     });
   });

@@ -31,7 +31,9 @@ import { launch, logTail } from '../../arbiter/vm/process.ts';
 import { changeState, isNobodys, readSection, sections, takeSlot } from '../../arbiter/vm/section.ts';
 
 const newTable = (): Int32Array => new Int32Array(TABLE_BYTES / 4);
-const vm = (name: string, minCores = 0) => ({ name, vcpus: 2, latencyCritical: true, minCores, maxCores: 2 });
+const vm = (name: string, minCores = 0) => ({
+  ...{ name, vcpus: 2, latencyCritical: true, minCores, maxCores: 2, quantumUs: 70 },
+});
 const request = (fields: object): RunRequest =>
   runRequest.parse({ name: 'web', workload: 'serve', ...fields });
 
@@ -41,6 +43,7 @@ describe('slots', () => {
     const slot = takeSlot(table, vm('web'));
     expect(readSection(table, slot)).toMatchObject({
       ...{ state: VM_STARTING, name: 'web', vcpus: 2, latencyCritical: true, maxCores: 2, generation: 1 },
+      quantumUs: 70,
     });
     changeState(table, slot, VM_STARTING, 0);
     expect(takeSlot(table, vm('other'))).toBe(slot);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CLASS_LC } from '../../arbiter/abi/layout.gen.ts';
-import { N_ACTIVE, N_CORES, N_IN_FLIGHT, N_STALE } from '../../arbiter/loop/state.ts';
+import { N_ACTIVE, N_CORES, N_IN_FLIGHT, N_SLICED, N_STALE } from '../../arbiter/loop/state.ts';
 import { COUNTERS, S_RECORDS } from '../../arbiter/loop/stats.ts';
 import { warmUp } from '../../arbiter/loop/warmup.ts';
 import { readRecords } from '../../arbiter/observe/explain.ts';
@@ -46,6 +46,9 @@ describe('warm-up', () => {
       'in_flight',
       'dead',
       'edits',
+      'preempts',
+      'invalid',
+      'offline',
     ]) {
       expect([...seen], name).toContain(name);
     }
@@ -61,6 +64,7 @@ describe('warm-up', () => {
     warm(w, 500);
     expect(w.state.n[N_CORES]).toBe(0);
     expect(w.state.n[N_STALE]).toBe(0);
+    expect(w.state.n[N_SLICED]).toBe(0);
     expect(w.state.n[N_IN_FLIGHT]).toBe(0);
     expect([...w.stats.counters].every((count) => count === 0)).toBe(true);
     expect([...w.stats.view.vmCores].every((count) => count === 0)).toBe(true);

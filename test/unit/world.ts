@@ -16,6 +16,7 @@ import {
   W_GUEST_VCPU_OLDEST,
   W_GUEST_VCPU_RUNQ_LEN,
   W_GUEST_VCPU_STATE,
+  W_GUEST_VCPU_SWITCHES,
   W_SUMMARY_FLAGS,
   W_SUMMARY_SEQ,
   W_VCPU_HELD,
@@ -23,6 +24,7 @@ import {
   W_VCPU_WORD,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
+  W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
   W_VM_RING_OLDEST,
   W_VM_STATE,
@@ -66,6 +68,7 @@ export interface VmOptions {
   min?: number;
   max?: number;
   booted?: boolean;
+  quantumUs?: number;
 }
 
 export class World {
@@ -131,6 +134,7 @@ export class World {
     this.table[at + W_VM_VM_CLASS] = options.vmClass ?? CLASS_BE;
     this.table[at + W_VM_MIN_CORES] = options.min ?? 0;
     this.table[at + W_VM_MAX_CORES] = options.max ?? vcpus;
+    this.table[at + W_VM_QUANTUM_US] = options.quantumUs ?? 0;
     for (let v = 0; v < vcpus; v++) {
       const base = tableVcpuBase(slot, v);
       this.table[base + W_VCPU_WORD] = vcpuWord(VCPU_PARKED, 0xffff);
@@ -153,6 +157,13 @@ export class World {
   guestState(slot: number, vcpu: number, state: number): void {
     this.arena[guestVcpuBase(slot, vcpu) + W_GUEST_VCPU_STATE] = state;
     this.arena[summaryBase(slot) + W_SUMMARY_SEQ]++;
+  }
+
+  /** The guest puts the next uThread on the vCPU. Returns its number. */
+  switches(slot: number, vcpu: number, by = 1): number {
+    const at = guestVcpuBase(slot, vcpu) + W_GUEST_VCPU_SWITCHES;
+    this.arena[at] += by;
+    return this.arena[at];
   }
 
   running(slot: number, vcpu: number): void {

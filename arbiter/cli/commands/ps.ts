@@ -7,7 +7,8 @@ const after = `
 CORES is what the VM has now, then its guaranteed and its maximum number. DELAY is how long its oldest work has
 waited. GRANTED, USED and TAKEN are core-microseconds: held, spent inside the guest, and waited for after a core was
 taken against the VM's will. FORCED counts cores that it did not give up in time; in brackets those parks that were
-late because the host had taken the vCPU off its core itself. BLOCKED, with kFlux, counts vCPUs that sleep in the host.
+late because the host had taken the vCPU off its core itself. PREEMPTED counts uThreads that were made to give way
+because their time slice was over, where they stood; those that gave way inside FluxOS are not in it. BLOCKED, with kFlux, counts vCPUs that sleep in the host.
 
 Examples:
   $ hyperflux ps
@@ -37,12 +38,14 @@ export function renderVms(vms: readonly VmInfo[]): string {
     'USED core-us',
     'TAKEN core-us',
     'FORCED',
+    'PREEMPTED',
     ...(seesBlocked ? ['BLOCKED'] : []),
   ];
   const rows = vms.map((vm) => [
     ...[vm.name, vm.class, vm.state, `${vm.cores} (${vm.min_cores}-${vm.max_cores})`],
     ...[vm.delay_us, vm.granted_us, vm.used_us, vm.taken_us],
     vm.forced_descheduled > 0 ? `${vm.forced} (${vm.forced_descheduled})` : `${vm.forced}`,
+    vm.preempted,
     ...(seesBlocked ? [vm.blocked ?? '-'] : []),
   ]);
   const errors = vms.filter(({ error }) => error !== '').map(({ name, error }) => `${name}: ${error}`);

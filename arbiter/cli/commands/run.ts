@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import { resolve } from 'node:path';
-import { WORKLOADS } from '../../control/protocol.ts';
+import { DEFAULT_QUANTUM_US, WORKLOADS } from '../../control/protocol.ts';
 import { collect, integer, subcommand, withDaemon } from '../common.ts';
 import { print, printJson } from '../output.ts';
 
@@ -17,6 +17,7 @@ interface RunOptions {
   unmanaged?: boolean;
   cpus?: string;
   backend: string;
+  quantumUs: number;
   idleSpinNs?: number;
   stats?: boolean;
   json?: boolean;
@@ -64,6 +65,12 @@ export function addRun(program: Command): void {
       'how long an idle vCPU looks for work before it yields its core',
       integer(0, 1e9),
     )
+    .option(
+      '--quantum-us <n>',
+      'time slice of its uThreads while others of it wait for as long; 0: none, as while it is unmanaged',
+      integer(0, 1e6),
+      DEFAULT_QUANTUM_US,
+    )
     .option('--stats', 'write a table of exits to the log when the VM ends')
     .addHelpText('after', after)
     .action(async (name: string, options: RunOptions) => {
@@ -96,6 +103,7 @@ function request(name: string, options: RunOptions): object {
     vcpus: options.vcpus,
     min_cores: options.minCores,
     mem_mib: options.mem,
+    quantum_us: options.quantumUs,
     backend: options.backend,
     unmanaged: options.unmanaged === true,
     stats: options.stats === true,
