@@ -25,6 +25,8 @@ static int check(const struct flux_kf_command *cmd)
 		break;
 	case FLUX_OP_PARK:
 	case FLUX_OP_FORCE:
+	case FLUX_OP_PREEMPT:
+		/* What PREEMPT has in `to` is a number like any other. */
 		known = from;
 		break;
 	case FLUX_OP_MOVE:
@@ -56,6 +58,8 @@ static int carry_out(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to
 		return kf_request(file, c, to, cmd, &cmd->park_req);
 	case FLUX_OP_HEIR:
 		return kf_set_heir(file, c, to, cmd);
+	case FLUX_OP_PREEMPT:
+		return kf_preempt(file, c, cmd);
 	default:
 		return kf_force_now(file, c, cmd);
 	}
@@ -97,7 +101,7 @@ static void refused(struct kf_domain *domain, const struct flux_kf_command *cmd,
 		.kind = FLUX_KF_EV_REFUSED,
 		.core = min_t(u32, cmd->core, FLUX_CORE_NONE),
 		.from = min_t(u32, cmd->from, U16_MAX),
-		.to = min_t(u32, cmd->to, U16_MAX),
+		.to = cmd->op == FLUX_OP_PREEMPT ? 0 : min_t(u32, cmd->to, U16_MAX),
 		.arg = -result,
 	};
 

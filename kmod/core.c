@@ -144,6 +144,8 @@ void kf_core_give(struct kf_core *c, struct kf_vcpu *next)
 void kf_end_tenure(struct kf_vcpu *v, u32 how, u64 now)
 	__must_hold(&v->lock)
 {
+	/* Whom it meant has left the core with it. */
+	WRITE_ONCE(v->preempting, false);
 	kf_show(v, granted_tsc, v->own.granted_tsc + (now - v->own.t_granted));
 	if (!how)
 		return;

@@ -102,6 +102,7 @@ struct kf_vcpu {
 	bool leaving; /* its core is just going on without it: not to be claimed yet */
 	bool news; /* granted or unmanaged since its thread was last told */
 	bool gone; /* its thread exits, or has become another program */
+	bool preempting; /* own.preempt is to be looked at; ends with the tenure */
 	u8 off; /* FLUX_HOST_*: why the thread is off the CPU, whatever it does */
 	int place; /* where its affinity should be */
 	int placed; /* where it was last put */
@@ -112,7 +113,8 @@ struct kf_vcpu {
 	bool entered; /* the guest has run since the vCPU got its core */
 	bool began; /* the guest has run at all: there is a context to leave behind */
 	bool told; /* its VMM may have resumed that context since it was last marked as held */
-	bool mid_guest; /* KVM holds the whole context of an interrupted guest */
+	bool mid_guest; /* KVM holds the whole context of an interrupted guest; within one RUN */
+	bool inside; /* ...which was parked in FluxOS's own code, and has not run since */
 	struct task_struct *task; /* referenced until the VM is freed */
 	cpumask_var_t home;
 	cpumask_var_t scratch;
@@ -312,6 +314,7 @@ void kf_leave(struct kf_vcpu *v, u32 how);
 
 /* request.c */
 int kf_core_usable(struct kf_file *file, struct kf_core *c);
+bool kf_is_stale(struct kf_core *c, const struct flux_kf_command *cmd);
 int kf_grant(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
 	     const struct flux_kf_command *cmd);
 int kf_request(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
@@ -319,6 +322,17 @@ int kf_request(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
 int kf_set_heir(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
 		const struct flux_kf_command *cmd);
 int kf_force_now(struct kf_file *file, struct kf_core *c, const struct flux_kf_command *cmd);
+
+/* preempt.c */
+enum kf_preempt {
+	KF_PREEMPT_NONE,
+	KF_PREEMPT_AFTER_THIS, /* first KVM has to finish the instruction that the guest left by */
+	KF_PREEMPT_LEFT_TO_GUEST, /* in FluxOS's own code */
+	KF_PREEMPT_NOW,
+};
+
+int kf_preempt(struct kf_file *file, struct kf_core *c, const struct flux_kf_command *cmd);
+enum kf_preempt kf_preempt_look(struct kf_vcpu *v);
 
 /* take.c: a core goes on without its owner's doing */
 bool kf_owner_blocked(struct kf_core *c);
@@ -367,6 +381,7 @@ bool kf_tell(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 *word);
 int kf_park(struct kf_vcpu *v, struct flux_kf_turn *turn);
 
 /* run.c */
+bool kf_is_critical(struct kf_vcpu *v);
 int kf_run(struct kf_vcpu *v, struct flux_kf_turn *turn);
 
 /* debugfs.c */

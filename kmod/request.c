@@ -16,7 +16,8 @@ int kf_core_usable(struct kf_file *file, struct kf_core *c)
 	return c->online ? 0 : -ENODEV;
 }
 
-static bool stale(struct kf_core *c, const struct flux_kf_command *cmd)
+/* Whether the command names the core as it was once. */
+bool kf_is_stale(struct kf_core *c, const struct flux_kf_command *cmd)
 	__must_hold(&c->lock)
 {
 	if (cmd->op != FLUX_OP_FORCE && !(cmd->flags & FLUX_KF_FLAG_GENERATION))
@@ -53,7 +54,7 @@ int kf_grant(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
 
 	raw_spin_lock_irqsave(&c->lock, flags);
 	result = kf_core_usable(file, c) ?: kf_may_claim(to);
-	if (!result && (stale(c, cmd) || c->owner))
+	if (!result && (kf_is_stale(c, cmd) || c->owner))
 		result = -EAGAIN;
 	if (!result)
 		result = give_idle(c, to, cmd);
@@ -112,7 +113,7 @@ int kf_request(struct kf_file *file, struct kf_core *c, struct kf_vcpu *to,
 	result = kf_core_usable(file, c);
 	if (!result && to)
 		result = kf_may_claim(to);
-	if (!result && stale(c, cmd))
+	if (!result && kf_is_stale(c, cmd))
 		result = -EAGAIN;
 	if (!result && !c->owner) {
 		if (!kf_vcpu_exists(c->domain, cmd->from))
@@ -152,7 +153,7 @@ int kf_set_heir(struct kf_file *file, struct kf_core *c, struct kf_vcpu *heir,
 
 	raw_spin_lock_irqsave(&c->lock, flags);
 	result = kf_core_usable(file, c);
-	if (!result && stale(c, cmd))
+	if (!result && kf_is_stale(c, cmd))
 		result = -EAGAIN;
 	/*
 	 * A vCPU that dies is DEAD first and is taken off the cores that it is heir of then, each
@@ -176,7 +177,7 @@ int kf_force_now(struct kf_file *file, struct kf_core *c, const struct flux_kf_c
 
 	raw_spin_lock_irqsave(&c->lock, flags);
 	result = kf_core_usable(file, c);
-	if (!result && (stale(c, cmd) || kf_handle(c->owner) != cmd->from || !c->requested))
+	if (!result && (kf_is_stale(c, cmd) || kf_handle(c->owner) != cmd->from || !c->requested))
 		result = -EAGAIN;
 	/* Once is enough: another one would only put off its being taken. */
 	if (!result && !c->forced)

@@ -13,7 +13,9 @@
  * guest has run leaves its context in KVM: it may go in application code only, or by force, and is
  * marked as held. After an exit that context is not whole, because KVM finishes the guest's
  * instruction with the next KVM_RUN: so that is called once more, with the flag set, which
- * finishes the instruction and does not enter the guest.
+ * finishes the instruction and does not enter the guest. Nor is it whole when user space has had
+ * the vCPU since: it may have changed registers in kvm_run, which the next KVM_RUN loads. What is
+ * interrupted for a PREEMPT goes on like after an exit, with whatever registers the VMM gave it.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -25,7 +27,7 @@
 #include "trace.h"
 
 /* Whether the interrupted guest is in FluxOS's own code and must not be parked there. */
-static bool is_critical(struct kf_vcpu *v)
+bool kf_is_critical(struct kf_vcpu *v)
 {
 	u32 critical;
 
@@ -55,8 +57,9 @@ static bool is_forced(struct kf_vcpu *v)
  */
 static u32 mark_held(struct kf_vcpu *v)
 {
-	bool critical = is_critical(v);
+	bool critical = kf_is_critical(v);
 
+	v->inside = critical;
 	/* Pairs with the acquire of the thief: KVM_RUN is over when it sees the mark. */
 	smp_store_release(&v->line->held, critical ? FLUX_HELD_FORCED : FLUX_HELD_HELD);
 	/* A hint for thieves in the guest; a page that is not there has none. */
@@ -64,6 +67,16 @@ static u32 mark_held(struct kf_vcpu *v)
 		pr_debug("vCPU %u: its held_hint is not writable\n", v->handle);
 	trace_kflux_held(v->handle, critical);
 	return critical ? FLUX_HOW_FORCED : FLUX_HOW_KICKED;
+}
+
+/*
+ * A context that was parked in FluxOS's own code, that user space has resumed since, and that has not
+ * run: it goes back as it came, and is marked as it was. The arbiter sees by the mark that
+ * somebody waits for this vCPU.
+ */
+static void mark_again(struct kf_vcpu *v)
+{
+	smp_store_release(&v->line->held, FLUX_HELD_FORCED);
 }
 
 /*
@@ -78,6 +91,8 @@ static int give_up(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 word)
 		how = mark_held(v);
 		v->mid_guest = false;
 		kf_count(v, kicks);
+	} else if (v->inside && v->told) {
+		mark_again(v);
 	}
 	v->entered = false;
 	v->told = false;
@@ -103,7 +118,7 @@ static bool may_enter(struct kf_vcpu *v, u32 word)
 		 * The guest sees the request itself when it leaves the critical section; without a
 		 * core it is that of an arbiter that adopts the VM.
 		 */
-		return v->mid_guest && !is_forced(v) && is_critical(v);
+		return v->mid_guest && !is_forced(v) && kf_is_critical(v);
 	default:
 		return false;
 	}
@@ -125,6 +140,7 @@ static int enter_guest(struct kf_vcpu *v, struct flux_kf_turn *turn)
 	turn->seen_tsc = seen;
 	v->entered = true;
 	v->began = true;
+	v->inside = false;
 	v->mid_guest = result == -EINTR;
 	return result;
 }
@@ -138,7 +154,7 @@ static bool leaves_nothing(struct kf_vcpu *v)
 {
 	if (v->entered)
 		return false;
-	return !v->began || !v->told || is_critical(v);
+	return !v->began || !v->told || kf_is_critical(v);
 }
 
 static void tell_core(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 reason)
@@ -150,21 +166,24 @@ static void tell_core(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 reason)
 }
 
 /* The interruption was a kick that needs nothing done: stale, or it met a critical guest. */
-static void count_kick(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 word)
+static void count_kick(struct kf_vcpu *v, struct flux_kf_turn *turn, u32 word,
+		       enum kf_preempt preempt)
 {
 	turn->kicks++;
-	if (kf_state(word) != FLUX_VCPU_CEDING)
+	if (kf_state(word) != FLUX_VCPU_CEDING && preempt == KF_PREEMPT_NONE)
 		kf_count(v, stale);
 }
 
 int kf_run(struct kf_vcpu *v, struct flux_kf_turn *turn)
 {
 	bool kicked = false, enters;
+	enum kf_preempt preempt;
 	int result;
 	u32 word;
 
 	if (!v->kvm)
 		return -EINVAL;
+	v->mid_guest = false;
 	for (;;) {
 		/* A core that user space has not been told of: its own words come first. */
 		if (kf_tell(v, turn, &word))
@@ -179,9 +198,15 @@ int kf_run(struct kf_vcpu *v, struct flux_kf_turn *turn)
 			kicked = false;
 			continue;
 		}
+		preempt = enters ? kf_preempt_look(v) : KF_PREEMPT_NONE;
+		if (preempt == KF_PREEMPT_NOW) {
+			tell_core(v, turn, FLUX_KF_PREEMPT);
+			return 0;
+		}
 		if (kicked && enters)
-			count_kick(v, turn, word);
+			count_kick(v, turn, word, preempt);
 		/* It only finishes the instruction that it had left by: see above. */
+		enters &= preempt != KF_PREEMPT_AFTER_THIS;
 		if (!enters)
 			set_thread_flag(TIF_NOTIFY_SIGNAL);
 		result = enter_guest(v, turn);

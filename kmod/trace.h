@@ -19,7 +19,8 @@
 	{ 4, "CEDING" }, { 5, "BLOCKED" }, { 6, "UNMANAGED" }, { 7, "DEAD" }
 #define kf_host_names { 0, "on" }, { 1, "preempted" }, { 2, "blocked" }
 #define kf_op_names							\
-	{ 1, "GRANT" }, { 2, "PARK" }, { 3, "MOVE" }, { 4, "HEIR" }, { 5, "FORCE" }
+	{ 1, "GRANT" }, { 2, "PARK" }, { 3, "MOVE" }, { 4, "HEIR" }, { 5, "FORCE" }, \
+	{ 6, "PREEMPT" }
 #endif
 
 /* A vCPU's state and core. */
@@ -116,6 +117,42 @@ TRACE_EVENT(kflux_held,
 		__entry->critical = critical;
 	),
 	TP_printk("vcpu=%u critical=%d", __entry->vcpu, __entry->critical)
+);
+
+/* The uThread of a core's owner is to give way; `switches` names it. */
+TRACE_EVENT(kflux_preempt,
+	TP_PROTO(u32 core, u32 vcpu, u32 switches),
+	TP_ARGS(core, vcpu, switches),
+	TP_STRUCT__entry(
+		__field(u32, core)
+		__field(u32, vcpu)
+		__field(u32, switches)
+	),
+	TP_fast_assign(
+		__entry->core = core;
+		__entry->vcpu = vcpu;
+		__entry->switches = switches;
+	),
+	TP_printk("core=%u vcpu=%u switches=%u", __entry->core, __entry->vcpu,
+		  __entry->switches)
+);
+
+/* RUN has seen it: it comes back to the VMM, or leaves it to the guest if that is critical. */
+TRACE_EVENT(kflux_preempted,
+	TP_PROTO(u32 vcpu, u32 switches, bool critical),
+	TP_ARGS(vcpu, switches, critical),
+	TP_STRUCT__entry(
+		__field(u32, vcpu)
+		__field(u32, switches)
+		__field(bool, critical)
+	),
+	TP_fast_assign(
+		__entry->vcpu = vcpu;
+		__entry->switches = switches;
+		__entry->critical = critical;
+	),
+	TP_printk("vcpu=%u switches=%u critical=%d", __entry->vcpu, __entry->switches,
+		  __entry->critical)
 );
 
 /* A lease begins or ends. */

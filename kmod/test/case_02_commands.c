@@ -36,7 +36,7 @@ CASE("commands with words that have no meaning: EINVAL each, and nothing changes
 	uint32_t a = handle(0, 0), b = handle(0, 1), failed;
 	struct flux_kf_command bad[] = {
 		{.op = 0, .core = CORE_A, .from = a, .to = b},
-		{.op = 6, .core = CORE_A, .from = a, .to = b},
+		{.op = 7, .core = CORE_A, .from = a, .to = b},
 		{.op = 99, .core = CORE_A, .from = a, .to = b},
 		{.op = 0xffffffff, .core = CORE_A, .from = a, .to = b},
 		{.op = FLUX_OP_GRANT, .core = 0, .to = b},
@@ -64,6 +64,14 @@ CASE("commands with words that have no meaning: EINVAL each, and nothing changes
 		{.op = FLUX_OP_PARK, .core = CORE_A, .from = FLUX_MAX_VMS * FLUX_MAX_VCPUS + 1},
 		{.op = FLUX_OP_PARK, .core = CORE_A, .from = a, .flags = FLUX_FLAG_ASK_ONLY | FLUX_FLAG_KICK_NOW},
 		{.op = FLUX_OP_PARK, .core = CORE_A, .from = a, .flags = 0x200},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = 0, .to = b},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = FLUX_HANDLE_IDLE, .to = b},
+		{.op = FLUX_OP_PREEMPT, .core = 0, .from = a},
+		{.op = FLUX_OP_PREEMPT, .core = 255, .from = a},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = a, .flags = FLUX_FLAG_ASK_ONLY | FLUX_FLAG_KICK_NOW},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = a, .flags = 0x400},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = a, .deadline_us = 99},
+		{.op = FLUX_OP_PREEMPT, .core = CORE_A, .from = a, .reserved = {1}},
 		{.op = FLUX_OP_HEIR, .core = CORE_A, .to = FLUX_HANDLE_IDLE},
 		{.op = FLUX_OP_HEIR, .core = CORE_A, .to = 0x10000 | b},
 		{.op = FLUX_OP_HEIR, .core = 0, .to = b},
@@ -157,4 +165,46 @@ CASE("FORCE without a park in flight is refused")
 	RESULT_IN(force(domain, CORE_A, handle(0, 0)), -EAGAIN, -EINVAL);
 	SAME(owner_of(domain, CORE_A), handle(0, 0));
 	(void)vm;
+}
+
+CASE("PREEMPT: EAGAIN for another owner or generation, EALREADY beside a park, any number is one")
+{
+	struct domain *domain = domain_new(MASK_AB);
+	struct vm *vm = vm_running(domain);
+	uint32_t a = handle(0, 0), b = handle(0, 1), generation = generation_of(domain, CORE_A);
+	const uint32_t numbers[] = {0, 1, FLUX_HANDLE_IDLE, 0x7fffffff, 0x80000000, 0xffffffff};
+	struct flux_kf_command one = {.op = FLUX_OP_PREEMPT,
+				      .core = CORE_A,
+				      .from = a,
+				      .to = 9,
+				      .flags = FLUX_KF_FLAG_GENERATION,
+				      .generation = generation - 1};
+	uint64_t word = core_word(domain, CORE_A);
+
+	RESULT(preempt(domain, CORE_B, a, 9), -EAGAIN);
+	RESULT(preempt(domain, CORE_A, b, 9), -EAGAIN);
+	RESULT(preempt(domain, CORE_A, handle(7, 3), 9), -EAGAIN);
+	RESULT(command(domain, one), -EAGAIN);
+	SAME(block_of(domain, a)->preempt, 0);
+	SAME(block_of(domain, b)->preempt, 0);
+	one.generation = generation;
+	OK(command(domain, one));
+	SAME(block_of(domain, a)->preempt, 9);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		OK(preempt(domain, CORE_A, a, numbers[i]));
+		SAME(block_of(domain, a)->preempt, numbers[i]);
+	}
+	/* Nothing changes hands. */
+	SAME(core_word(domain, CORE_A), word);
+	SAME(state_of(domain, a), FLUX_VCPU_RUNNING);
+	SAME(block_of(domain, a)->preempts, 0);
+	worker_be(vm->worker[0], STUBBORN);
+	OK(ask(domain, CORE_A, a, b));
+	RESULT(preempt(domain, CORE_A, a, 77), -EALREADY);
+	CHECK(block_of(domain, a)->preempt != 77);
+	atomic_store(&vm->worker[0]->manner, OBEY);
+	until_running(domain, b, CORE_A);
+	RESULT(preempt(domain, CORE_A, a, 77), -EAGAIN);
+	OK(kf_ioctl(domain->fd, FLUX_KF_RELEASE, NULL));
+	RESULT(preempt(domain, CORE_A, b, 77), -ESTALE);
 }

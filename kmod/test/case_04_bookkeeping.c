@@ -134,6 +134,34 @@ CASE("the event ring: a hand-over is told in its order, with cores, handles and 
 	SAME(event_at(domain, end + 1, &event), 0);
 }
 
+CASE("PREEMPT is told: an event with core, vCPU and number; a refused one names no successor")
+{
+	struct domain *domain = domain_new(MASK_AB);
+	struct flux_kf_event event;
+	uint64_t kicks, begin;
+
+	vm_running(domain);
+	kicks = domain->status->kicks;
+	begin = domain->status->events;
+	OK(preempt(domain, CORE_A, A, 0x12345678));
+	RESULT(preempt(domain, CORE_B, A, 0x12345678), -EAGAIN);
+	SAME(domain->status->events, begin + 2);
+	CHECK(event_at(domain, begin, &event));
+	SAME(event.kind, FLUX_KF_EV_PREEMPT);
+	SAME(event.core, CORE_A);
+	SAME(event.from, A);
+	SAME(event.to, 0);
+	SAME(event.arg, 0x12345678);
+	SAME(event.generation, generation_of(domain, CORE_A));
+	CHECK(event_at(domain, begin + 1, &event));
+	SAME(event.kind, FLUX_KF_EV_REFUSED);
+	SAME(event.core, CORE_B);
+	SAME(event.to, 0);
+	SAME(event.arg, EAGAIN);
+	/* Those of requests are counted; this is none. */
+	SAME(domain->status->kicks, kicks);
+}
+
 CASE("the event ring wraps: the newest 4096 are whole, refusals are in it")
 {
 	struct domain *domain = domain_new(MASK_AB);

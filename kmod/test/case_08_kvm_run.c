@@ -4,6 +4,7 @@
 #include "guest.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 #define A handle(0, 0)
 #define B handle(0, 1)
@@ -140,29 +141,6 @@ CASE("a kick of KVM's own sigmask is a SIGNAL, not a park")
 	guest_join(g);
 }
 
-/* In a child: grants core B to the vCPU as soon as it is parked. */
-static void grant_when_parked(struct domain *domain)
-{
-	if (fork())
-		return;
-	UNTIL(state_of(domain, A) == FLUX_VCPU_PARKED);
-	OK(grant(domain, CORE_B, A));
-	_exit(0);
-}
-
-/* This thread is the vCPU, and has been granted core A. */
-static struct guest *guest_here(struct domain *domain, struct kvm_vm *kvm, enum program program)
-{
-	struct guest *g = guest_new(kvm, 0, program);
-	struct flux_kf_turn turn;
-
-	OK(guest_register(g));
-	OK(grant(domain, CORE_A, A));
-	OK(vm_park(kvm->vm, 0, FLUX_HOW_ENTRY, &turn));
-	SAME(turn.reason, FLUX_KF_GRANTED);
-	return g;
-}
-
 CASE("a request that is there before RUN ever enters: left ENTRY, the guest did not run")
 {
 	struct domain *domain = domain_new(MASK_AB);
@@ -253,4 +231,46 @@ CASE("RUN without a core parks instead of entering the guest")
 	SAME(turn.reason, FLUX_KF_GRANTED);
 	SAME(turn.core, CORE_A);
 	SAME(guest_word(g, GUEST_COUNT), 0);
+}
+
+CASE("resumed after a force, and asked before it ran: it leaves, marked as it was")
+{
+	struct domain *domain = domain_new(MASK_AB);
+	struct kvm_vm *kvm = kvm_vm_new(domain, 0, 1);
+	struct guest *g = guest_here(domain, kvm, COUNTS);
+	struct flux_kf_turn turn;
+	uint32_t count;
+
+	pid_t arbiter = fork();
+	if (arbiter == 0) {
+		UNTIL(guest_word(g, GUEST_COUNT) > 100);
+		guest_set(g, GUEST_CRITICAL, 1);
+		OK(kick_move(domain, CORE_A, A, 0));
+		OK(force(domain, CORE_A, A));
+		UNTIL(state_of(domain, A) == FLUX_VCPU_PARKED);
+		OK(grant(domain, CORE_B, A));
+		_exit(0);
+	}
+	OK(vm_run(kvm->vm, 0, &turn));
+	CHECK(waitpid(arbiter, NULL, 0) == arbiter);
+	count = guest_word(g, GUEST_COUNT);
+	for (int i = 0; i < 3; i++) {
+		SAME(turn.reason, FLUX_KF_GRANTED);
+		SAME(turn.left, i ? FLUX_HOW_ENTRY : FLUX_HOW_FORCED);
+		SAME(kvm->vm->page[0].held, FLUX_HELD_FORCED);
+		/* Its VMM resumes it. */
+		__atomic_store_n(&kvm->vm->page[0].held, FLUX_HELD_NONE, __ATOMIC_SEQ_CST);
+		OK(ask(domain, CORE_B, A, 0));
+		grant_when_parked(domain);
+		OK(vm_run(kvm->vm, 0, &turn));
+		SAME(guest_word(g, GUEST_COUNT), count);
+	}
+	/* In application code it is held like any other. */
+	__atomic_store_n(&kvm->vm->page[0].held, FLUX_HELD_NONE, __ATOMIC_SEQ_CST);
+	guest_set(g, GUEST_CRITICAL, 0);
+	OK(ask(domain, CORE_B, A, 0));
+	grant_when_parked(domain);
+	OK(vm_run(kvm->vm, 0, &turn));
+	SAME(turn.left, FLUX_HOW_KICKED);
+	SAME(kvm->vm->page[0].held, FLUX_HELD_HELD);
 }

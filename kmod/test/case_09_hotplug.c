@@ -32,6 +32,7 @@ CASE("an idle core goes offline: the flag, ENODEV for every command, and back")
 	RESULT(park(domain, CORE_A, A), -ENODEV);
 	RESULT(move(domain, CORE_A, A, B), -ENODEV);
 	RESULT(force(domain, CORE_A, A), -ENODEV);
+	RESULT(preempt(domain, CORE_A, A, 1), -ENODEV);
 	SAME(state_of(domain, A), FLUX_VCPU_PARKED);
 	OK(grant(domain, CORE_B, A));
 	until_running(domain, A, CORE_B);

@@ -68,7 +68,7 @@ static void sensible(struct fuzz *fuzz, struct kf_random *random, const struct o
 		break;
 	case FLUX_KF_SUBMIT:
 		for (int i = 0; i < 16; i++) {
-			commands[i] = (struct flux_kf_command){.op = 1 + kf_below(random, 5),
+			commands[i] = (struct flux_kf_command){.op = 1 + kf_below(random, 6),
 							       .core = CORE_A + kf_below(random, 2),
 							       .from = kf_below(random, 4 * 16),
 							       .to = kf_below(random, 4 * 16),

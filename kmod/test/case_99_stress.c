@@ -59,6 +59,9 @@ static void *commands(void *arg)
 				batch[i].to = dice == 2 ? 0 : other;
 			} else if (dice < 6) {
 				batch[i].op = FLUX_OP_FORCE;
+			} else if (dice < 9) {
+				batch[i].op = FLUX_OP_PREEMPT;
+				batch[i].to = (uint32_t)kf_any(&random);
 			} else {
 				batch[i].op = owner ? FLUX_OP_MOVE : FLUX_OP_GRANT;
 			}
@@ -304,7 +307,7 @@ static void nothing_is_lost(struct stress *stress)
 
 static void summary(struct stress *stress)
 {
-	static const char *const names[] = {"", "GRANT", "PARK", "MOVE", "HEIR", "FORCE"};
+	static const char *const names[] = {"", "GRANT", "PARK", "MOVE", "HEIR", "FORCE", "PREEMPT"};
 	uint64_t lent = 0, taken = 0, forced = 0, switches = 0;
 
 	for (uint32_t c = stress->first_core; c < stress->first_core + stress->cores; c++) {
@@ -313,7 +316,7 @@ static void summary(struct stress *stress)
 		forced += stress->domain->core[c].forced;
 		switches += stress->domain->core[c].switches;
 	}
-	for (int op = 1; op <= 5; op++)
+	for (int op = 1; op <= 6; op++)
 		kf_note("%s: %llu done, %llu refused", names[op], (unsigned long long)stress->done[op],
 			(unsigned long long)stress->refused[op]);
 	kf_note("%llu switches, %llu lent, %llu forced, %llu taken; %llu kicks", (unsigned long long)switches,
@@ -329,7 +332,7 @@ static void summary(struct stress *stress)
 		(unsigned long long)stress->looks, (unsigned long long)stress->seen_in_guest);
 }
 
-CASE_LIMIT("random GRANT, PARK, MOVE, FORCE, HEIR: one owner a core, one core a vCPU, nobody lost", 2000)
+CASE_LIMIT("random GRANT, PARK, MOVE, FORCE, HEIR, PREEMPT: one owner a core, one core a vCPU, nobody lost", 2000)
 {
 	static struct stress stress;
 	pthread_t threads[4];
@@ -365,6 +368,7 @@ CASE_LIMIT("random GRANT, PARK, MOVE, FORCE, HEIR: one owner a core, one core a 
 	nothing_is_lost(&stress);
 	summary(&stress);
 	CHECK(stress.done[FLUX_OP_MOVE] > 50 && stress.done[FLUX_OP_GRANT] > 20);
+	CHECK(stress.done[FLUX_OP_PREEMPT] > 20);
 	for (uint32_t slot = 0; slot < STRESS_VMS; slot++)
 		if (atomic_load(&stress.vm[slot].pid))
 			kill(atomic_load(&stress.vm[slot].pid), SIGKILL);

@@ -187,6 +187,11 @@ static bool turn(struct guest *g, bool *parks)
 			atomic_fetch_add(&g->wrong_core, 1);
 		*parks = false;
 		return true;
+	case FLUX_KF_PREEMPT:
+		if (guest_word(g, GUEST_CRITICAL))
+			atomic_fetch_add(&g->critical_preempts, 1);
+		atomic_fetch_add(&g->preempts, 1);
+		return true;
 	case FLUX_KF_UNMANAGED:
 		settle(g, *parks ? 0 : t.left);
 		atomic_fetch_add(&g->unmanaged, 1);

@@ -39,9 +39,10 @@ struct guest {
 	atomic_bool stop, ended, dead;
 	atomic_int error; /* errno, or a KVM exit that nobody expected, negated */
 	atomic_bool corrupt; /* the guest saw that its registers were not its own */
-	atomic_uint grants, exits, signals, unmanaged, parked_kicked, parked_forced, parked_entry, kicks, wrong_core;
+	atomic_uint grants, exits, signals, unmanaged, preempts, parked_kicked, parked_forced, parked_entry, kicks, wrong_core;
 	char where[160]; /* of wrong_core */
 	atomic_uint critical_parks; /* parked by a plain kick although the critical word was set: must stay 0 */
+	atomic_uint critical_preempts; /* interrupted by PREEMPT although it was set: must stay 0 */
 	atomic_uint held_wrong; /* the held word did not say how it was parked */
 	atomic_uint yield_exits; /* how many exits by `out` it takes to yield; 0: never */
 	_Atomic uint64_t guest_tsc;
@@ -63,6 +64,10 @@ void guest_counts(struct guest *guest);
 void guest_stands_still(struct guest *guest);
 /* Nothing happened to it that must not. */
 void guest_no_harm(struct guest *guest);
+/* This thread is vCPU 0, and has been granted core A. */
+struct guest *guest_here(struct domain *domain, struct kvm_vm *kvm, enum program program);
+/* In a child: grants core B to vCPU 0 of slot 0 as soon as it is parked. */
+void grant_when_parked(struct domain *domain);
 int kick_move(struct domain *domain, uint32_t core, uint32_t from, uint32_t to);
 
 static inline uint32_t guest_word(struct guest *guest, uint32_t at)

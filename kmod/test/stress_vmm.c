@@ -123,6 +123,8 @@ static _Noreturn void with_kvm(struct stress *stress, struct stress_vm *self, st
 				trouble(self, "a guest's registers were not its own");
 			if (atomic_load(&g[v]->critical_parks))
 				trouble(self, "a critical guest was parked by a kick");
+			if (atomic_load(&g[v]->critical_preempts))
+				trouble(self, "a critical guest was interrupted by PREEMPT");
 			if (atomic_load(&g[v]->held_wrong))
 				trouble(self, "a held word did not say how its vCPU was parked");
 			if (atomic_load(&g[v]->wrong_core))

@@ -222,6 +222,12 @@ int force(struct domain *domain, uint32_t core, uint32_t from)
 							.generation = generation_of(domain, core)});
 }
 
+int preempt(struct domain *domain, uint32_t core, uint32_t from, uint32_t switches)
+{
+	return command(domain,
+		       (struct flux_kf_command){.op = FLUX_OP_PREEMPT, .core = core, .from = from, .to = switches});
+}
+
 const volatile struct flux_vcpu *block_of(struct domain *domain, uint32_t handle)
 {
 	return &domain->vcpu[handle - 1];

@@ -127,6 +127,7 @@ int park(struct domain *domain, uint32_t core, uint32_t from);
 int move(struct domain *domain, uint32_t core, uint32_t from, uint32_t to);
 int heir(struct domain *domain, uint32_t core, uint32_t to);
 int force(struct domain *domain, uint32_t core, uint32_t from);
+int preempt(struct domain *domain, uint32_t core, uint32_t from, uint32_t switches);
 /* A park that nobody kicks or forces for ten seconds: for owners that shall stay in the way. */
 int ask(struct domain *domain, uint32_t core, uint32_t from, uint32_t to);
 

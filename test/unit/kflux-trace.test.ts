@@ -16,6 +16,12 @@ const good = [
   'kflux_core: core=1 owner=1 successor=0 generation=4294967295 why=give',
   'kflux_state: vcpu=1 from=GRANTING to=RUNNING core=1',
   'kflux_command: op=GRANT core=1 from=0 to=1 result=0',
+  // Its uThread gives way; one more is still waiting when the core is wanted.
+  'kflux_preempt: core=1 vcpu=1 switches=4294967295',
+  'kflux_command: op=PREEMPT core=1 from=1 to=4294967295 result=0',
+  'kflux_preempted: vcpu=1 switches=4294967295 critical=0',
+  'kflux_preempt: core=1 vcpu=1 switches=3',
+  'kflux_preempt: core=1 vcpu=1 switches=4',
   // A move, kicked and forced.
   'kflux_state: vcpu=2 from=PARKED to=GRANTING core=1',
   'kflux_core: core=1 owner=1 successor=2 generation=0 why=request',
@@ -81,7 +87,7 @@ describe('a trace of kFlux held against the rules', () => {
     const verdict = check(good);
     expect(verdict.violations).toEqual([]);
     expect(verdict.events).toBe(good.length);
-    expect(verdict.counts).toMatchObject({ gives: 3, requests: 2, unclaims: 1, done: 2, refused: 1 });
+    expect(verdict.counts).toMatchObject({ gives: 3, requests: 2, unclaims: 1, preempted: 1, done: 3, refused: 1 });
   });
 
   test('two owners of a core: one runs where another does', () => {
@@ -167,6 +173,27 @@ describe('a trace of kFlux held against the rules', () => {
     const [force, held] = [good[at('kflux_force')], good[at('kflux_held')]];
     const late = good.with(at('kflux_force'), held).with(at('kflux_held'), force);
     expect(check(late).violations).toEqual([]);
+  });
+
+  test('a uThread gives way: once, for its own number, in its tenure, and never before a request', () => {
+    const seen = 'kflux_preempted: vcpu=1 switches=4 critical=0';
+    expect(check(inserted('generation=0 why=request', seen)).violations).toEqual([]);
+    expect(rules(check(inserted('generation=0 why=request', seen, seen)))).toEqual(['preempt']);
+    expect(rules(check(inserted('generation=0 why=request', seen.replace('=4', '=3'))))).toEqual(['preempt']);
+    // The core is wanted.
+    expect(rules(check(inserted('op=MOVE', seen)))).toEqual(['preempt']);
+    // It has another core, or the same one again.
+    expect(rules(check(inserted('generation=3 why=request', seen)))).toEqual(['preempt']);
+    expect(rules(check(without('kflux_preempt: core=1 vcpu=1 switches=4294967295')))).toEqual(['preempt']);
+  });
+
+  test('nobody is to give way who does not own the core, or is leaving it', () => {
+    const order = 'kflux_preempt: core=1 vcpu=1 switches=9';
+    expect(rules(check(inserted('op=MOVE', order)))).toEqual(['preempt']);
+    expect(rules(check(inserted('generation=2 why=give', order)))).toEqual(['preempt']);
+    expect(rules(check(inserted('kflux_core: core=1 owner=1 successor=0 generation=4294967295', order)))).toEqual([
+      'preempt',
+    ]);
   });
 
   test('leases: two at a time, an epoch that comes twice, a core given after its lease', () => {

@@ -10,6 +10,8 @@ export interface Vcpu {
   /** It was forced since it got its core. */
   forced: boolean;
   parkReq?: number;
+  /** The number of the preemption that waits to be seen; it ends with the tenure. */
+  preempt?: number;
   /** It was parked in a critical guest, and the force that allows it has not been seen yet. */
   early?: TraceEvent;
 }

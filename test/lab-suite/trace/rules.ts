@@ -54,6 +54,10 @@ export class Rules {
         return this.force();
       case 'kflux_held':
         return this.held();
+      case 'kflux_preempt':
+        return this.preempt();
+      case 'kflux_preempted':
+        return this.preempted();
       case 'kflux_lease':
         return this.lease();
       case 'kflux_command':
@@ -132,6 +136,7 @@ export class Rules {
     this.checkCore(handle, v, to, core);
     if (core === CORE_NONE) this.leftEarly(handle, v);
     [v.state, v.core] = [to, core];
+    if (!onCore(v)) v.preempt = undefined;
     if (to === VCPU_RUNNING) v.forced = false;
   }
 
@@ -286,6 +291,32 @@ export class Rules {
     this.event = v.early;
     this.wrong('held', `vCPU ${handle} was parked in FluxOS's code, and had not been forced`);
     v.early = undefined;
+  }
+
+  /** The owner of a core that nobody wants of it shall interrupt its uThread. */
+  private preempt(): void {
+    const [id, handle] = [this.number('core'), this.number('vcpu')];
+    const [c, v] = [this.coreOf(id), this.vcpu(handle)];
+    if (c.owner !== handle || c.successor !== 0)
+      this.wrong('preempt', `vCPU ${handle} is preempted on core ${id}: (${c.owner}, ${c.successor})`);
+    if (v.state !== VCPU_RUNNING || v.core !== id)
+      this.wrong('preempt', `vCPU ${handle} is preempted on core ${id}, and is ${stateNames[v.state]}`);
+    v.preempt = this.number('switches');
+  }
+
+  /** It is seen once, in the tenure that it was meant for, and never before a request for the core. */
+  private preempted(): void {
+    const [handle, switches] = [this.number('vcpu'), this.number('switches')];
+    const v = this.vcpu(handle);
+    if (v.state !== VCPU_RUNNING)
+      this.wrong('preempt', `vCPU ${handle} gives way, and is ${stateNames[v.state]}`);
+    if (v.preempt !== switches)
+      this.wrong(
+        'preempt',
+        `vCPU ${handle} gives way for ${switches}; what waits is ${v.preempt ?? 'nothing'}`,
+      );
+    v.preempt = undefined;
+    if (this.number('critical') === 0) this.counts.preempted = (this.counts.preempted ?? 0) + 1;
   }
 
   private lease(): void {
