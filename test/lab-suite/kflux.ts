@@ -4,6 +4,7 @@ import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { argv } from 'node:process';
 import { createInterface } from 'node:readline';
+import { resetIsShown } from './reset.ts';
 import type { SuiteOptions } from './options.ts';
 import { labCommand, parseOptions, usage, UsageError } from './options.ts';
 import { TapReader } from './tap.ts';
@@ -78,6 +79,10 @@ async function main(options: SuiteOptions): Promise<number> {
   if (traced || (options.filter === undefined && tap.tally.planned !== undefined)) {
     const verdict = checker.end();
     report(verdict.violations.length === 0, 'trace: every rule of the protocol was kept', describe(verdict));
+  }
+  if (options.filter === undefined && !NOT_RUN.includes(code)) {
+    const why = await resetIsShown(options);
+    report(why.length === 0, 'lab: a machine that resets itself is shown with its registers', why);
   }
   const { passed, failed, skipped } = tap.tally;
   if (code !== 0 && code !== KERNEL_COMPLAINED && failed === 0)

@@ -15,6 +15,8 @@ import { boot } from './session.ts';
 
 const SHOWN_LINES = 120;
 const SHOWN_COMPLAINTS = 5;
+/** Some twenty for each vCPU. */
+const SHOWN_REGISTERS = 400;
 
 export async function lab(options: LabOptions, words: readonly string[]): Promise<number> {
   const command = guestCommand(options, words);
@@ -78,8 +80,9 @@ function judge(session: Session, options: LabOptions, log: readonly string[]): n
     return EXIT_TIMEOUT;
   }
   if (ending.kind === 'crashed') {
-    const why = session.qemuError.trim();
-    showConsole(session, `the machine ended without a result${why === '' ? '' : `; QEMU says: ${why}`}`);
+    showConsole(session, `the machine ended without a result: ${whyItEnded(session)}`);
+    const registers = [session.resets, session.stop?.registers ?? ''].filter((text) => text !== '').join('\n');
+    if (registers !== '') showLines(registers.split('\n'), 'its CPUs, as they were then', SHOWN_REGISTERS);
     return EXIT_CRASHED;
   }
   if (ending.kind === 'broken') {
@@ -99,11 +102,22 @@ function judge(session: Session, options: LabOptions, log: readonly string[]): n
   return ending.code === 0 ? EXIT_KERNEL : ending.code;
 }
 
+/** What is known of the end of a machine that did not say anything itself. */
+export function whyItEnded(session: Pick<Session, 'stop' | 'resets' | 'qemuEnd' | 'qemuError'>): string {
+  const { stop, resets, qemuEnd, qemuError } = session;
+  if (resets !== '') return 'a triple fault';
+  if (stop?.reason === 'guest-reset') return 'it reset itself, as after a panic';
+  if (stop?.reason === 'guest-shutdown') return 'it switched itself off';
+  if (stop !== undefined) return `QEMU stopped it (${stop.reason})`;
+  const says = qemuError.trim() === '' ? '' : `; QEMU says: ${qemuError.trim()}`;
+  return `QEMU ended, with ${qemuEnd}${says}`;
+}
+
 const showConsole = (session: Session, what: string): void =>
   showLines(consoleLines(session), `${what}; the console's last lines`);
 
-function showLines(lines: readonly string[], what: string): void {
-  const shown = lines.filter((line) => line.trim() !== '').slice(-SHOWN_LINES);
+function showLines(lines: readonly string[], what: string, most = SHOWN_LINES): void {
+  const shown = lines.filter((line) => line.trim() !== '').slice(-most);
   say(`${what}:`);
   process.stderr.write(shown.map((line) => `  | ${line}\n`).join('') || '  | (nothing)\n');
 }

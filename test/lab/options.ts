@@ -1,10 +1,14 @@
 /** What a run of the lab is asked for. */
 import { wrongUsage } from './fail.ts';
 
+export type TcgThreads = 'multi' | 'single';
+
 export interface LabOptions {
   /** A Debian kernel's name, or the folder of a built one. */
   kernel: string;
   cpus?: number;
+  /** How QEMU runs the vCPUs: each in a thread of its own, or all by turns in one. */
+  tcg: TcgThreads;
   memoryMib: number;
   /** Seconds; the machine is ended then. */
   timeout: number;
@@ -30,6 +34,7 @@ export interface LabOptions {
 
 export const DEFAULTS: LabOptions = {
   kernel: '6.1',
+  tcg: 'multi',
   memoryMib: 3072,
   timeout: 600,
   exec: false,

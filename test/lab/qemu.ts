@@ -4,6 +4,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { TcgThreads } from './options.ts';
 import { findProgram } from './run.ts';
 import type { Tools } from './tools.ts';
 import { toolCommand } from './tools.ts';
@@ -13,11 +14,16 @@ export interface Machine {
   initrd: string;
   disks: readonly string[];
   cpus: number;
+  tcg: TcgThreads;
   memoryMib: number;
   /** Names and socket paths of the guest's ports. */
   ports: Readonly<Record<string, string>>;
   /** The socket of the kernel's console. */
   console: string;
+  /** The socket of QEMU's monitor. */
+  monitor: string;
+  /** Where QEMU notes resets and triple faults, and nothing else: it costs nothing. */
+  resetLog: string;
   shell: boolean;
   kernelOptions: readonly string[];
 }
@@ -40,10 +46,13 @@ export const kernelOptions = [
 
 export function qemuArguments(machine: Machine, firmware: readonly string[]): string[] {
   const args = [
-    ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
+    ...['-nodefaults', '-no-user-config', '-display', 'none'],
+    // Whoever ends, by a reset or by a poweroff, stands still so that it can be looked at: see monitor.ts.
+    ...['-action', 'reboot=shutdown,shutdown=pause', '-d', 'cpu_reset', '-D', machine.resetLog],
+    ...['-chardev', `socket,id=monitor,path=${machine.monitor}`, '-mon', 'chardev=monitor,mode=control'],
     ...['-name', 'hyperflux-lab,debug-threads=on'],
     ...firmware.flatMap((folder) => ['-L', folder]),
-    ...['-machine', 'pc', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
+    ...['-machine', 'pc', '-accel', `tcg,thread=${machine.tcg}`, '-cpu', 'max'],
     ...['-smp', String(machine.cpus), '-m', `${machine.memoryMib}M`],
     ...['-kernel', machine.image, '-initrd', machine.initrd],
     ...['-append', [...kernelOptions, ...machine.kernelOptions].join(' ')],

@@ -1,6 +1,6 @@
 /** One boot: its ports, its end, and what came out of it. */
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cpio } from './cpio.ts';
+import type { Stop } from './monitor.ts';
+import { lastResets, openMonitor } from './monitor.ts';
 import type { LabOptions } from './options.ts';
 import { orderNodes } from './orders.ts';
 import type { Port } from './ports.ts';
@@ -41,6 +43,12 @@ export interface Session {
   files: Buffer;
   pinned: boolean;
   qemuError: string;
+  /** How the machine stopped by itself, if it did. */
+  stop?: Stop;
+  /** What QEMU noted of a triple fault. */
+  resets: string;
+  /** How QEMU itself ended. */
+  qemuEnd: string;
 }
 
 export async function boot(
@@ -115,6 +123,7 @@ async function bootIn(
     files: await open('files', keep('files')),
   };
   const consolePort = await open('console', keep('console'));
+  const monitor = await openMonitor(folder);
 
   const initrd = join(folder, 'initrd');
   const orders = orderNodes({
@@ -140,30 +149,40 @@ async function bootIn(
     initrd,
     disks: prepared.disks,
     cpus,
+    tcg: options.tcg,
     memoryMib: options.memoryMib,
     ports: Object.fromEntries(Object.entries(ports).map(([name, { path }]) => [name, path])),
     console: consolePort.path,
+    monitor: monitor.path,
+    resetLog: join(folder, 'resets'),
     shell: options.shell,
     kernelOptions: options.kernelOptions,
   };
   const qemu = startQemu(machine, prepared.tools);
   let qemuError = '';
+  let qemuEnd = '';
+  let stop: Stop | undefined;
   qemu.stderr?.on('data', (chunk: Buffer) => (qemuError += chunk.toString()));
   const gone = new Promise<void>((resolve) => {
-    qemu.on('close', () => resolve());
+    qemu.on('close', (code, signal) => {
+      qemuEnd = signal === null ? `exit code ${code}` : `signal ${signal}`;
+      resolve();
+    });
     qemu.on('error', (error) => {
       qemuError += error.message;
       resolve();
     });
   });
   const interrupted = onSignals();
-  const pinning = pinThreads(qemu, cpus, hostCores());
+  const pinning = options.tcg === 'multi' && pinThreads(qemu, cpus, hostCores());
 
   const ended = Promise.race<Ending>([
     told,
     interrupted.then((): Ending => ({ kind: 'interrupted' })),
     // What the guest said last may still be on its way to this process.
-    gone.then(() => sleep(200)).then((): Ending => ({ kind: 'crashed' })),
+    Promise.race([gone, monitor.stopped.then((it) => (stop = it))])
+      .then(() => sleep(200))
+      .then((): Ending => ({ kind: 'crashed' })),
   ]);
   await step(`wait for ${prepared.kernel.release} to boot`, () => Promise.race([up, ended]));
   const ending = await ended;
@@ -176,7 +195,7 @@ async function bootIn(
     enough.abort();
   }
   await endQemu(qemu, gone);
-  for (const port of [...Object.values(ports), consolePort]) port.close();
+  for (const port of [...Object.values(ports), consolePort, monitor]) port.close();
   return {
     ending,
     bootMs,
@@ -185,6 +204,9 @@ async function bootIn(
     files: Buffer.concat(collected.files),
     pinned: await pinning,
     qemuError,
+    stop,
+    resets: lastResets(existsSync(machine.resetLog) ? readFileSync(machine.resetLog, 'utf8') : ''),
+    qemuEnd,
   };
 }
 

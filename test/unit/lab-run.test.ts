@@ -4,8 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { whyItEnded } from '../lab/lab.ts';
 import { excerpt, findComplaints, readRecords } from '../lab/log.ts';
+import { lastResets, openMonitor } from '../lab/monitor.ts';
 import { chooseCpus, DEFAULTS, guestCommand, parseEnv } from '../lab/options.ts';
 import { orderNodes, quote } from '../lab/orders.ts';
 import { cacheFolder } from '../lab/paths.ts';
@@ -178,6 +180,7 @@ describe('QEMU', () => {
   const machine = {
     ...{ image: '/k', initrd: '/i', disks: ['/a,b.img', '/c.img'], cpus: 2, memoryMib: 512, shell: false },
     ...{ ports: { out: '/run/out' }, console: '/run/console', kernelOptions: ['kflux.x=1'] },
+    ...{ tcg: 'multi', monitor: '/run/monitor', resetLog: '/run/resets' } as const,
   };
 
   test('disks are read-only, a comma in a path is no option', () => {
@@ -189,5 +192,72 @@ describe('QEMU', () => {
     expect(args).toContain('virtserialport,chardev=out,name=out');
     expect(args).not.toContain('stdio');
     expect(qemuArguments({ ...machine, shell: true }, []).join(' ')).toContain('stdio,id=shell,signal=off');
+  });
+
+  test("vCPUs in threads of their own, or in one; resets are noted, and the machine's end can be looked at", () => {
+    const args = qemuArguments(machine, []).join(' ');
+    expect(args).toContain('-accel tcg,thread=multi');
+    expect(args).toContain('-d cpu_reset -D /run/resets');
+    expect(args).toContain('-action reboot=shutdown,shutdown=pause');
+    expect(args).toContain('-mon chardev=monitor,mode=control');
+    expect(qemuArguments({ ...machine, tcg: 'single' }, []).join(' ')).toContain('-accel tcg,thread=single');
+  });
+});
+
+describe("the machine's end", () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lab-monitor-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const greeting = '{"QMP": {"version": {}, "capabilities": []}}\r\n';
+  const event = (reason: string): string =>
+    `${JSON.stringify({ event: 'SHUTDOWN', data: { guest: true, reason }, timestamp: {} })}\r\n`;
+
+  /** QEMU's side: answers each command by what `answers` has for it. */
+  async function end(reason: string, answer: object): Promise<{ reason: string; registers: string }> {
+    const monitor = await openMonitor(folder);
+    const qemu = connect(monitor.path);
+    const asked: string[] = [];
+    qemu.write(greeting);
+    qemu.setEncoding('utf8').on('data', (text: string) => {
+      for (const line of text.trim().split('\n')) {
+        const { execute } = JSON.parse(line) as { execute: string };
+        asked.push(execute);
+        if (execute === 'qmp_capabilities') qemu.write(`{"return": {}}\r\n${event(reason)}`);
+        else qemu.write(`${JSON.stringify(answer)}\r\n`);
+      }
+    });
+    const stop = await monitor.stopped;
+    expect(asked[0]).toBe('qmp_capabilities');
+    expect(asked.length).toBe(reason === 'guest-reset' ? 2 : 1);
+    monitor.close();
+    qemu.destroy();
+    return stop;
+  }
+
+  test('a machine that resets itself is shown with its registers', async () => {
+    const text = '\r\nCPU#0\r\nRAX=1 RBX=2\r\nRIP=ff\r\nFPR0=0\r\nXMM01=0\r\nYMM00=0\r\n';
+    expect(await end('guest-reset', { return: text })).toEqual({
+      reason: 'guest-reset',
+      registers: 'CPU#0\nRAX=1 RBX=2\nRIP=ff',
+    });
+    const refused = await end('guest-reset', { error: { class: 'GenericError', desc: 'no' } });
+    expect(refused.registers).toContain('GenericError');
+  });
+
+  test('one that switches itself off is not asked', async () => {
+    expect(await end('guest-shutdown', {})).toEqual({ reason: 'guest-shutdown', registers: '' });
+  });
+
+  test('the resets of the boot are no fault', () => {
+    const boot = 'CPU Reset (CPU 0)\nRAX=0\nCPU Reset (CPU 1)\nRAX=0\n';
+    expect(lastResets(boot)).toBe('');
+    expect(lastResets(`${boot}Triple fault\n`)).toBe('Triple fault');
+  });
+
+  test('what is known of it is said', () => {
+    const session = { resets: '', qemuEnd: 'signal SIGKILL', qemuError: '' };
+    expect(whyItEnded(session)).toBe('QEMU ended, with signal SIGKILL');
+    expect(whyItEnded({ ...session, qemuError: 'no memory\n' })).toContain('QEMU says: no memory');
+    expect(whyItEnded({ ...session, stop: { reason: 'guest-reset', registers: '' } })).toContain('reset itself');
+    expect(whyItEnded({ ...session, resets: 'Triple fault' })).toBe('a triple fault');
   });
 });

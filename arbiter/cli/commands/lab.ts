@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { Option } from 'commander';
 import { collect, integer, subcommand } from '../common.ts';
 import { EXIT_USAGE, reportError } from '../output.ts';
 
@@ -8,6 +9,7 @@ interface Flags {
   shell?: boolean;
   kernel: string;
   cpus?: number;
+  tcg: 'multi' | 'single';
   memory: number;
   timeout: number;
   kvm: boolean;
@@ -51,6 +53,11 @@ export function addLab(program: Command): void {
       '6.1',
     )
     .option('--cpus <n>', 'vCPUs; 4, but for bench never more than the host has cores', integer(1, 64))
+    .addOption(
+      new Option('--tcg <threads>', 'the vCPUs run in threads of their own, or by turns in a single one: slow')
+        .choices(['multi', 'single'])
+        .default('multi'),
+    )
     .option('--memory <MiB>', 'memory', integer(512, 65536), 3072)
     .option('--timeout <seconds>', 'end the machine after this time', integer(1, 86_400), 600)
     .option('--no-kvm', 'do not load KVM')
@@ -84,8 +91,8 @@ async function runLab(words: readonly string[], flags: Flags): Promise<number> {
     const { lab } = await import('../../../test/lab/lab.ts');
     const { parseEnv } = await import('../../../test/lab/options.ts');
     const { exec = false, shell = false, keep = false, refresh = false, verbose = false } = flags;
-    const { kernel, cpus, timeout, kvm, kfluxOptions, checkLog, dmesg, out } = flags;
-    const options = { kernel, cpus, timeout, kvm, kfluxOptions, checkLog, dmesg, out };
+    const { kernel, cpus, tcg, timeout, kvm, kfluxOptions, checkLog, dmesg, out } = flags;
+    const options = { kernel, cpus, tcg, timeout, kvm, kfluxOptions, checkLog, dmesg, out };
     return await lab(
       {
         ...{ ...options, exec, shell, keep, refresh, verbose },
