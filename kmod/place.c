@@ -19,7 +19,13 @@ static int set_affinity(struct kf_vcpu *v, int place)
 	if (place >= 0)
 		return set_cpus_allowed_ptr(v->task, cpumask_of(place));
 	if (place == KF_HOUSEKEEPING) {
-		/* A claim that changes it meanwhile at worst lets this thread run elsewhere. */
+		/*
+		 * A core that is claimed later stays in it. This thread has no core: it handles a
+		 * signal or is on its way to its park, and never gets into the guest there. To
+		 * that core's owner it is what any other thread of the host is, and those are kept
+		 * away by a cpuset, not by a claim. Within a domain it does not happen at all: a
+		 * claim ends the lease that was, and every vCPU is at home by then.
+		 */
 		if (!cpumask_and(v->scratch, v->home, &kf_housekeeping))
 			cpumask_copy(v->scratch, &kf_housekeeping);
 		mask = v->scratch;
@@ -75,6 +81,13 @@ void kf_place_settle(struct kf_vcpu *v)
 /*
  * The vCPU's own thread, which owns a core: it goes there. It may have been woken before it was
  * placed, or somebody else may have changed its affinity (a cpuset, sched_setaffinity).
+ *
+ * If that somebody has just set this very affinity, there is nothing left to set here, and the
+ * scheduler does not wait for his migration, which may still be under way when this returns. It is
+ * harmless: he has changed the mask by then, and queues the stopper on this CPU next, which
+ * preempts this thread, and the guest like any interrupt. No guest was ever safe from that
+ * moment, since he may come while it runs; and kf_run() passes here before each entry. Whom
+ * kf_place() sends somewhere has arrived when `placing` ends.
  */
 void kf_place_here(struct kf_vcpu *v, u32 core)
 {

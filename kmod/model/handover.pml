@@ -231,12 +231,24 @@ inline mark_held(v) {
 	:: held[v] == H_NONE && g[v] == APP -> held[v] = H_HELD
 #endif
 #endif
-	:: held[v] == H_NONE && g[v] == CRIT -> held[v] = H_FORCED
+	:: held[v] == H_NONE && g[v] == CRIT -> held[v] = H_FORCED; set_inside(v, 1)
 	:: held[v] == H_NONE && g[v] == DOOR
 	:: held[v] != H_NONE
 	fi
 #endif
 }
+
+#ifdef INSIDE
+/* run.c: mark_again() */
+inline mark_again(v) {
+	if
+#ifndef BUG_FORCED_NOT_MARKED
+	:: inside[v] && held[v] == H_NONE -> held[v] = H_FORCED
+#endif
+	:: else
+	fi
+}
+#endif
 
 /* notifier.c: sched_out() of a thread in kf_sleep() */
 inline sched_out(v) {

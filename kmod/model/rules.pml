@@ -35,8 +35,13 @@
 #define will_end(c) true
 #endif
 #ifdef EXPORT
-/* A stranded uThread: parked in a uThread's code, and nobody can take it. */
-#define not_stranded(v) (st[v] != PARKED || g[v] != APP || held[v] != H_NONE)
+/* A stranded uThread: parked in a uThread's code, and nobody can take it; or in FluxOS's, and nobody knows. */
+#ifdef INSIDE
+#define is_known(v) (!inside[v] || held[v] != H_NONE)
+#else
+#define is_known(v) true
+#endif
+#define not_stranded(v) (st[v] != PARKED || ((g[v] != APP || held[v] != H_NONE) && is_known(v)))
 #else
 #define not_stranded(v) true
 #endif

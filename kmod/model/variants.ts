@@ -100,6 +100,11 @@ export const mutants: readonly Variant[] = [
     about: 'a stranded uThread',
     features: [...exportsLent, 'BUG_SEIZED_NOT_MARKED'],
   },
+  {
+    name: 'forced-not-marked',
+    about: 'a uThread in FluxOS that nobody knows of',
+    features: [...exportsLent, 'BUG_FORCED_NOT_MARKED'],
+  },
   { name: 'taken-resumed', about: 'a uThread in two vCPUs', features: [...exports, 'BUG_TAKEN_RESUMED'] },
   {
     name: 'steal-without-cas',

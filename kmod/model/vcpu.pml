@@ -8,7 +8,7 @@
 proctype vcpu(byte v) {
 	byte c, n, p;
 	bit busy;
-#if defined(BUG_ENTRY_NOT_MARKED) || defined(BUG_SEIZED_NOT_MARKED)
+#if defined(BUG_ENTRY_NOT_MARKED) || defined(BUG_SEIZED_NOT_MARKED) || defined(INSIDE)
 	bit entered; /* its guest has run since the core came */
 #define set_entered(x) entered = x
 #else
@@ -188,14 +188,24 @@ look:	/* run.c: kf_tell(), then may_enter(). The flag has been cleared before: k
 		:: !is_killed(v) && has_core(v) && !news[v] && st[v] == RUNNING
 		:: !is_killed(v) && has_core(v) && !news[v] && st[v] == CEDING ->
 			if
+#ifdef INSIDE
+			:: g[v] == CRIT && !entered -> mark_again(v); out_of_run(v); goto leave
+			:: g[v] == CRIT && entered && !is_forced(v) -> aware[v] = 1
+#else
 			:: g[v] == CRIT && !is_forced(v) -> aware[v] = 1 /* FluxOS sees the request itself */
+#endif
 			:: else -> mark_held(v); out_of_run(v); goto leave
 			fi
 		:: !is_killed(v) && waits(v) ->
 			if
 			:: parking(v) && g[v] == CRIT -> aware[v] = 1 /* adopted: as with a request for its core */
 			:: parking(v) && g[v] != CRIT -> mark_held(v); out_of_run(v); goto leave
+#ifdef INSIDE
+			:: st[v] == BLOCKED && g[v] == CRIT && !entered -> mark_again(v); out_of_run(v); goto leave
+			:: st[v] == BLOCKED && !(g[v] == CRIT && !entered) -> mark_held(v); out_of_run(v); goto leave
+#else
 			:: st[v] == BLOCKED -> mark_held(v); out_of_run(v); goto leave
+#endif
 			:: else -> out_of_run(v); goto leave
 			fi
 		:: !is_killed(v) && st[v] == UNMANAGED -> news[v] = 0
@@ -206,6 +216,7 @@ look:	/* run.c: kf_tell(), then may_enter(). The flag has been cleared before: k
 		/* Into KVM_RUN, which looks at the flag with interrupts off before it enters. */
 		inguest[v] = 1;
 		g[v] = APP;
+		set_inside(v, 0);
 		set_entered(1)
 #endif
 	};

@@ -95,6 +95,15 @@ bit killed[4];
 byte held[4];
 bit u[4];       /* the uThread of VM A is in these registers... */
 bit queued;     /* ...or in a run queue of the guest */
+#ifdef SEIZE
+#define INSIDE
+bit inside[4];  /* parked in FluxOS's code, and has not run since */
+#endif
+#endif
+#ifdef INSIDE
+#define set_inside(v, x) inside[v] = x
+#else
+#define set_inside(v, x) skip
 #endif
 #ifdef PLACE
 byte want[4];   /* vcpu->place */
