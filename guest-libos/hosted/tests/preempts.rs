@@ -64,7 +64,11 @@ fn uthreads_that_never_yield_share_a_vcpu_when_preempted_and_not_otherwise() {
             let before = ran(&vm, 0);
             until("the first to go on", || ran(&vm, 0) != before);
         }
-        assert_eq!(ran(&vm, 1), 0, "the second has no turn as long as nobody is preempted");
+        assert_eq!(
+            ran(&vm, 1),
+            0,
+            "the second has no turn as long as nobody is preempted"
+        );
         for _ in 0..50 {
             for which in [1, 0] {
                 let (it, other) = (ran(&vm, which), ran(&vm, 1 - which));

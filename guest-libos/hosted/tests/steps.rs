@@ -363,7 +363,10 @@ fn every_instruction_outside_critical_can_be_held() {
         .map(|id| host.page.guest(id).expect("a vCPU").preempts.load(SeqCst))
         .sum();
     // One that was asked to park at the same time did that instead.
-    assert!(u64::from(preempts) > upcalls / 2 && u64::from(preempts) <= upcalls, "{preempts} of {upcalls}");
+    assert!(
+        u64::from(preempts) > upcalls / 2 && u64::from(preempts) <= upcalls,
+        "{preempts} of {upcalls}"
+    );
     assert!(
         TAILS.load(SeqCst) > 0,
         "never held in the last instructions of a resume"

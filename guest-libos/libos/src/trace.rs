@@ -8,8 +8,8 @@ use core::sync::atomic::{fence, Ordering};
 
 use arch::clock::tsc;
 use flux_abi::{
-    TraceRecord, TRACE_AHEAD, TRACE_BACK, TRACE_BLOCK, TRACE_EXIT, TRACE_FRONT, TRACE_PREEMPT,
-    TRACE_RECORDS, TRACE_TIME_SHIFT,
+    TraceRecord, TRACE_AHEAD, TRACE_BACK, TRACE_BLOCK, TRACE_EXIT, TRACE_FRONT, TRACE_PREEMPT, TRACE_RECORDS,
+    TRACE_TIME_SHIFT,
 };
 use sched::Id;
 

@@ -243,7 +243,11 @@ fn a_time_slice_that_is_over_ends_at_each_scheduling_point() {
     let (page, seen) = start(
         |_| (),
         || {
-            for point in [poll as fn(), || said("a log line"), || assert!(spawn(|| ()).is_ok())] {
+            for point in [
+                poll as fn(),
+                || said("a log line"),
+                || assert!(spawn(|| ()).is_ok()),
+            ] {
                 assert!(spawn(|| said("other")).is_ok());
                 // News of somebody who has left is none.
                 slice_over(u32::MAX);
@@ -257,7 +261,9 @@ fn a_time_slice_that_is_over_ends_at_each_scheduling_point() {
         },
     );
     let log = "a log line";
-    let expected = ["still", "other", "again", log, "still", log, "other", "again", "still", "other", "again"];
+    let expected = [
+        "still", "other", "again", log, "still", log, "other", "again", "still", "other", "again",
+    ];
     assert_eq!(words(&all(&seen)), expected);
     assert_eq!(page.guest(0).preempts.load(SeqCst), 3);
     assert_eq!(page.guest(0).parks.load(SeqCst), 0);
@@ -369,7 +375,10 @@ fn an_upcall_gives_way_where_there_is_room_for_it_and_writes_nowhere_else() {
             let before = preempts();
             // SAFETY: the middle of memory that nobody else uses.
             unsafe { upcall_at(memory(65536) as u64 + 32768) };
-            assert_eq!((preempts(), kernel().page.guest(0).critical.load(SeqCst)), (before, 0));
+            assert_eq!(
+                (preempts(), kernel().page.guest(0).critical.load(SeqCst)),
+                (before, 0)
+            );
             exit(0)
         },
     );

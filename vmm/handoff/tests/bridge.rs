@@ -2,7 +2,9 @@
 #![cfg(not(feature = "loom"))]
 
 use flux_abi as abi;
-use handoff::bridge::{Bridge, FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT};
+use handoff::bridge::{
+    Bridge, FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT,
+};
 use handoff::deadline::Deadlines;
 use handoff::protocol::{vcpu_state, CoreWord, World};
 use handoff::{linux, vcpu, Asked, Handle, How, Table, Woken};

@@ -3,7 +3,9 @@
 use super::*;
 use std::sync::atomic::Ordering::SeqCst;
 
-use crate::bridge::{FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT};
+use crate::bridge::{
+    FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT,
+};
 
 const TERMS: Terms = Terms {
     kick_after_us: 20,
