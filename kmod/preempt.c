@@ -44,7 +44,7 @@ int kf_preempt(struct kf_file *file, struct kf_core *c, const struct flux_kf_com
 	return result;
 }
 
-/* Whether a preemption is still wanted of a vCPU that has its core; it is over in any case. */
+/* Whether a preemption is still wanted of a vCPU on its core; it is over with the answer. */
 static bool answer(struct kf_vcpu *v, bool critical)
 {
 	unsigned long flags;
@@ -63,7 +63,7 @@ static bool answer(struct kf_vcpu *v, bool critical)
 	return wanted;
 }
 
-/* What becomes of a preemption that waits, now that the vCPU is out of its guest and has its core. */
+/* What becomes of a preemption that waits, the vCPU being out of its guest and on its core. */
 enum kf_preempt kf_preempt_look(struct kf_vcpu *v)
 {
 	bool critical;

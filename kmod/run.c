@@ -70,12 +70,13 @@ static u32 mark_held(struct kf_vcpu *v)
 }
 
 /*
- * A context that was parked in FluxOS's own code, that user space has resumed since, and that has not
- * run: it goes back as it came, and is marked as it was. The arbiter sees by the mark that
+ * A context that was parked in FluxOS's own code, that user space has resumed since, and that has
+ * not run: it goes back as it came, and is marked as it was. The arbiter sees by the mark that
  * somebody waits for this vCPU.
  */
 static void mark_again(struct kf_vcpu *v)
 {
+	/* Pairs with the acquire of whoever reads the page, as in mark_held(). */
 	smp_store_release(&v->line->held, FLUX_HELD_FORCED);
 }
 
