@@ -113,7 +113,7 @@
  * loads per VM tell that nothing changed.
  */
 struct flux_summary {
-	/* Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a few us. */
+	/* Bumped after every change below but of uthreads and rung, and of a vCPU's runq_len, or its oldest by more than a few us. */
 	uint32_t seq;
 	uint32_t runnable; /* runnable uThreads in all queues, running ones not counted */
 	uint32_t ring_head; /* requests taken from the ring so far */
@@ -121,7 +121,13 @@ struct flux_summary {
 	uint32_t next_timer; /* stamp of the earliest armed timer, if flags say so */
 	uint32_t uthreads; /* uThreads alive */
 	uint32_t integrity_errors; /* the guest checked its own data and found it wrong */
-	uint32_t reserved[9];
+	/*
+	 * Not 0: a vCPU has gone through FLUX_PORT_DOORBELL, or is about to, and others need not. Taken away by whoever is
+	 * about to sleep, before its last look for work: the guest's vCPUs, and Fluxion for those that it lets
+	 * sleep on. Fluxion never reads it (since minor 2).
+	 */
+	uint32_t rung;
+	uint32_t reserved[8];
 };
 _Static_assert(sizeof(struct flux_summary) == FLUX_LINE, "summary is one line");
 

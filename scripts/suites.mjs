@@ -60,7 +60,18 @@ export const suites = [
     counts: 'cargo',
     cwd: 'vmm',
     // Every interleaving is tried: only optimised code is fast enough.
-    command: [...cargoTest, '--release', '--features', 'loom', '-p', 'handoff', '--test', 'loom'],
+    command: [
+      ...cargoTest,
+      '--release',
+      '--features',
+      'loom',
+      '-p',
+      'handoff',
+      '--test',
+      'loom',
+      '--test',
+      'loom_doorbell',
+    ],
   },
   { name: 'guest', when: 'guest-libos/Cargo.toml', counts: 'cargo', cwd: 'guest-libos', command: cargoTest },
   {

@@ -134,8 +134,8 @@ export const STEAL_TAKEN = 1;
  */
 export const SIZE_SUMMARY = 64;
 /**
- * Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a
- * few us.
+ * Bumped after every change below but of uthreads and rung, and of a vCPU's runq_len, or its oldest by
+ * more than a few us.
  */
 export const OFF_SUMMARY_SEQ = 0;
 /** runnable uThreads in all queues, running ones not counted */
@@ -150,10 +150,17 @@ export const OFF_SUMMARY_NEXT_TIMER = 16;
 export const OFF_SUMMARY_UTHREADS = 20;
 /** the guest checked its own data and found it wrong */
 export const OFF_SUMMARY_INTEGRITY_ERRORS = 24;
-export const OFF_SUMMARY_RESERVED = 28;
 /**
- * Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than a
- * few us.
+ * Not 0: a vCPU has gone through `PORT_DOORBELL`, or is about to, and others need not. Taken away by
+ * whoever is
+ * about to sleep, before its last look for work: the guest's vCPUs, and Fluxion for those that it lets
+ * sleep on. Fluxion never reads it (since minor 2).
+ */
+export const OFF_SUMMARY_RUNG = 28;
+export const OFF_SUMMARY_RESERVED = 32;
+/**
+ * Bumped after every change below but of uthreads and rung, and of a vCPU's runq_len, or its oldest by
+ * more than a few us.
  */
 export const W_SUMMARY_SEQ = 0;
 /** runnable uThreads in all queues, running ones not counted */
@@ -168,7 +175,14 @@ export const W_SUMMARY_NEXT_TIMER = 4;
 export const W_SUMMARY_UTHREADS = 5;
 /** the guest checked its own data and found it wrong */
 export const W_SUMMARY_INTEGRITY_ERRORS = 6;
-export const W_SUMMARY_RESERVED = 7;
+/**
+ * Not 0: a vCPU has gone through `PORT_DOORBELL`, or is about to, and others need not. Taken away by
+ * whoever is
+ * about to sleep, before its last look for work: the guest's vCPUs, and Fluxion for those that it lets
+ * sleep on. Fluxion never reads it (since minor 2).
+ */
+export const W_SUMMARY_RUNG = 7;
+export const W_SUMMARY_RESERVED = 8;
 
 /**
  * Written by the guest, one per vCPU: two lines, so a half block.

@@ -135,8 +135,8 @@ pub const STEAL_TAKEN: u32 = 1;
 /// `struct flux_summary` of abi/control_page.h, 64 bytes.
 #[repr(C)]
 pub struct Summary {
-    /// Bumped after every change below but of uthreads, and of a vCPU's runq_len, or its oldest by more than
-    /// a few us.
+    /// Bumped after every change below but of uthreads and rung, and of a vCPU's runq_len, or its oldest by
+    /// more than a few us.
     pub seq: AtomicU32,
     /// runnable uThreads in all queues, running ones not counted
     pub runnable: AtomicU32,
@@ -150,7 +150,12 @@ pub struct Summary {
     pub uthreads: AtomicU32,
     /// the guest checked its own data and found it wrong
     pub integrity_errors: AtomicU32,
-    pub reserved: [AtomicU32; 9],
+    /// Not 0: a vCPU has gone through `PORT_DOORBELL`, or is about to, and others need not. Taken away by
+    /// whoever is
+    /// about to sleep, before its last look for work: the guest's vCPUs, and Fluxion for those that it lets
+    /// sleep on. Fluxion never reads it (since minor 2).
+    pub rung: AtomicU32,
+    pub reserved: [AtomicU32; 8],
 }
 
 const _: () = {
@@ -162,7 +167,8 @@ const _: () = {
     assert!(offset_of!(Summary, next_timer) == 16);
     assert!(offset_of!(Summary, uthreads) == 20);
     assert!(offset_of!(Summary, integrity_errors) == 24);
-    assert!(offset_of!(Summary, reserved) == 28);
+    assert!(offset_of!(Summary, rung) == 28);
+    assert!(offset_of!(Summary, reserved) == 32);
 };
 
 /// Written by the guest, one per vCPU: two lines, so a half block.

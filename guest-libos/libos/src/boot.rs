@@ -6,6 +6,7 @@ use arch::clock::tsc;
 use arch::extended;
 use arch::gs;
 use flux_abi::{PORT_EXIT, PORT_PARK, PORT_YIELD, SUMMARY_BOOTED};
+use sched::sleepers::Sleepers;
 use sched::NOBODY;
 
 use crate::kernel::Kernel;
@@ -13,7 +14,6 @@ use crate::log::{fatal, fatal_at};
 use crate::make::{make, xsave_mask, Failed};
 use crate::page::Page;
 use crate::platform::Platform;
-use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::uthread;
 use crate::vcpu::Local;
@@ -160,7 +160,7 @@ fn wait_for_boot(boot: &Boot, page: Page, platform: &dyn Platform, vcpu: u32) {
             if page.summary().runnable.load(Ordering::Relaxed) == 0 {
                 platform.door(PORT_YIELD, 0);
             }
-            boot.sleepers.back();
+            boot.sleepers.back(&page.summary().rung);
         } else {
             core::hint::spin_loop();
             continue;

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use flux_abi::{GuestVcpu, Summary};
 use sched::queue::Figures;
+use sched::sleepers::Sleepers;
 use sched::slots::Slots;
 use sched::timers::Earliest;
 use sched::waiters::Links;
@@ -13,7 +14,6 @@ use sched::{Id, NOBODY};
 use crate::options::OnPark;
 use crate::page::Page;
 use crate::platform::Platform;
-use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::uthread::UThread;
 use crate::vcpu::Local;
@@ -60,11 +60,29 @@ impl Kernel {
         self.uthreads.get((id as usize).wrapping_sub(1))
     }
 
-    /// Work was made ready: if vCPUs sleep and no arbiter looks after the VM, wakes one.
+    /// Work was made ready: sees to it that a vCPU which sleeps is woken, if nobody else is to find it and no
+    /// arbiter looks after the VM.
     pub(crate) fn announce(&self, vcpu: u32) {
-        if self.sleepers.any() && self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0 {
+        // The only vCPU there is has nobody to wake.
+        if self.locals.len() == 1 {
+            return;
+        }
+        let rung = &self.page.summary().rung;
+        if self.sleepers.wants_ring(rung, || self.is_unmanaged(vcpu)) {
             self.platform.door(flux_abi::PORT_DOORBELL, 0);
         }
+    }
+
+    /// The VM's earliest deadline has come nearer: as [`Kernel::announce`], but who looks for work now may find
+    /// some, and be busy when the time has come. So somebody who sleeps is told.
+    pub(crate) fn announce_timer(&self, vcpu: u32) {
+        if self.sleepers.any() && self.is_unmanaged(vcpu) {
+            self.platform.door(flux_abi::PORT_DOORBELL, 0);
+        }
+    }
+
+    fn is_unmanaged(&self, vcpu: u32) -> bool {
+        self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0
     }
 
     /// One more or fewer uThread is alive. Nobody acts upon that, so nobody is told.

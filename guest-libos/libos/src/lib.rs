@@ -49,7 +49,6 @@ pub mod page;
 pub mod platform;
 pub mod rogue;
 mod scheduler;
-mod sleepers;
 mod steal;
 pub mod sync;
 pub mod time;

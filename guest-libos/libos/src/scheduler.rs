@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use arch::gs;
 use flux_abi::{GUEST_IDLE, GUEST_PARKED, GUEST_RUNNING, GUEST_SCHEDULING, PORT_PARK, PORT_YIELD};
 use sched::queue::Entry;
+use sched::timers::NEVER;
 use sched::{Id, NOBODY};
 
 use crate::account::count;
@@ -40,7 +41,7 @@ impl Local {
     pub(crate) fn schedule(&self) -> ! {
         let kernel = self.kernel();
         let mut idle_since = None;
-        let mut woken = true;
+        self.looks();
         loop {
             // SAFETY: GS base is set.
             if unsafe { gs::park_asked() } {
@@ -57,11 +58,6 @@ impl Local {
             }
             if let Some(entry) = self.find() {
                 self.idle_over(&mut idle_since);
-                // One ring of the doorbell stands for all that came before it was answered, and
-                // wakes one vCPU. So who was woken rings on if there is work for another.
-                if core::mem::take(&mut woken) && self.work_in_sight() {
-                    kernel.announce(self.id);
-                }
                 self.run(entry);
                 continue;
             }
@@ -71,6 +67,7 @@ impl Local {
             let now = self.look_at_clock();
             match idle_since {
                 None => {
+                    self.looks();
                     self.queue.publish();
                     self.guest.state.store(GUEST_IDLE, Ordering::Relaxed);
                     idle_since = Some(now);
@@ -78,7 +75,6 @@ impl Local {
                 Some(since) if now.saturating_sub(since) >= kernel.idle_ticks => {
                     self.idle_over(&mut idle_since);
                     self.yield_core(false);
-                    woken = true;
                 }
                 Some(_) => core::hint::spin_loop(),
             }
@@ -124,6 +120,7 @@ impl Local {
 
     /// `id`, runnable since `ready`, is what runs here from now on.
     pub(crate) fn begin(&self, id: Id, ready: u32) {
+        self.found();
         self.queue.publish();
         self.ring_for_timer();
         self.current.store(id, Ordering::Relaxed);
@@ -161,6 +158,9 @@ impl Local {
     pub(crate) fn yield_core(&self, in_any_case: bool) {
         let kernel = self.kernel();
         self.queue.publish();
+        if self.looking.replace(false) {
+            kernel.sleepers.found();
+        }
         kernel.sleepers.going();
         if in_any_case || !self.work_in_sight() {
             count(&self.guest.yields, 1);
@@ -173,7 +173,35 @@ impl Local {
             kernel.platform.door(PORT_YIELD, 0);
             self.resumed(self.look_at_clock());
         }
-        kernel.sleepers.back();
+        self.woken.set(true);
+        self.looks();
+        kernel.sleepers.back(&kernel.page.summary().rung);
+    }
+
+    /// Until [`Local::found`] others need not ring for what they make ready.
+    fn looks(&self) {
+        if !self.looking.replace(true) {
+            self.kernel().sleepers.looks();
+        }
+    }
+
+    /// There is something to do here. What others have made ready meanwhile, and did not ring for because this
+    /// vCPU was looking or because a ring for it was under way, is shown to whoever sleeps.
+    fn found(&self) {
+        if !self.looking.replace(false) {
+            return;
+        }
+        let kernel = self.kernel();
+        // What is about to run here is nobody else's work.
+        self.queue.publish();
+        kernel.sleepers.found();
+        if self.work_in_sight() {
+            kernel.announce(self.id);
+        }
+        // The ring may have been for a deadline, which whoever sleeps on does not know of.
+        if self.woken.take() && kernel.earliest.get() != NEVER {
+            kernel.announce_timer(self.id);
+        }
     }
 
     fn work_in_sight(&self) -> bool {

@@ -270,7 +270,7 @@ impl Local {
     /// knows of it, so there is nothing to be rung for before.
     pub(crate) fn ring_for_timer(&self) {
         if self.owes_ring.take() {
-            self.kernel().announce(self.id);
+            self.kernel().announce_timer(self.id);
         }
     }
 }

@@ -56,6 +56,10 @@ pub struct Local {
     /// Not 0 while this vCPU has left its core, or is about to, unless its context is held; see
     /// [`Local::has_core`]. It may be old when it is read, so relaxed.
     pub(crate) away: AtomicU32,
+    /// Whether it is counted as one that looks for work; see [`sched::sleepers`].
+    pub(crate) looking: Cell<bool>,
+    /// Whether it has slept in the host since it found work the last time.
+    pub(crate) woken: Cell<bool>,
     /// Passes of the scheduler.
     pub(crate) passes: Cell<u32>,
     /// The TSC as this pass of the scheduler has seen it, and as it was when the uThread began that

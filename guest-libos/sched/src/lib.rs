@@ -27,6 +27,7 @@ pub mod queue;
 pub mod ring;
 pub mod rwlock;
 pub mod semaphore;
+pub mod sleepers;
 pub mod slots;
 pub mod spin;
 pub mod sync;

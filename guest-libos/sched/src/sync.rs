@@ -3,7 +3,7 @@
 #[cfg(not(feature = "loom"))]
 mod imp {
     pub use core::hint::spin_loop;
-    pub use core::sync::atomic::{AtomicU32, Ordering};
+    pub use core::sync::atomic::{fence, AtomicU32, Ordering};
 
     /// A cell whose accesses loom can see; here it is the plain one.
     #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ mod imp {
 mod imp {
     pub use loom::cell::UnsafeCell;
     pub use loom::hint::spin_loop;
-    pub use loom::sync::atomic::{AtomicU32, Ordering};
+    pub use loom::sync::atomic::{fence, AtomicU32, Ordering};
 }
 
 pub use imp::*;

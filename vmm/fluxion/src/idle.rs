@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use flux_abi as abi;
+use handoff::doorbell::{self, Work};
 use handoff::linux;
 
 use crate::vm::Vm;
@@ -15,24 +16,30 @@ const SLEEP_MAX_NS: u64 = 1_000_000_000;
 
 /// Waits until there is work, the vCPU's standing changes, or the VM ends.
 pub(crate) fn wait_for_work(vm: &Vm, me: &abi::Vcpu) {
-    let Some(line) = vm.line() else { return };
-    loop {
-        // Announced before the looks: pairs with ring_doorbell, which bumps before it reads `waiters`.
-        line.waiters.fetch_add(1, SeqCst);
-        let bell = line.doorbell.load(SeqCst);
-        let unmanaged = abi::vcpu_state(me.word.load(SeqCst)) == abi::VCPU_UNMANAGED;
-        let sleep = if unmanaged && !vm.ending() {
-            until_work(vm, line)
+    if let Some(line) = vm.line() {
+        doorbell::wait(line, &Idle { vm, line, me });
+    }
+}
+
+/// What an idle vCPU waits for.
+struct Idle<'a> {
+    vm: &'a Vm,
+    line: &'a abi::Vm,
+    me: &'a abi::Vcpu,
+}
+
+impl Work for Idle<'_> {
+    fn until(&self) -> Option<u64> {
+        let unmanaged = abi::vcpu_state(self.me.word.load(SeqCst)) == abi::VCPU_UNMANAGED;
+        if unmanaged && !self.vm.ending() {
+            until_work(self.vm, self.line)
         } else {
             Some(0)
-        };
-        if sleep != Some(0) {
-            linux::futex_wait(&line.doorbell, bell, sleep);
         }
-        line.waiters.fetch_sub(1, SeqCst);
-        if sleep == Some(0) {
-            return;
-        }
+    }
+
+    fn take_mark(&self) {
+        self.vm.page.summary().rung.store(0, SeqCst);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A vCPU thread's side: wait for a core, look before entering the guest, leave.
 
+use crate::doorbell::{self, Bell};
 use crate::protocol::{self, vcpu_core, vcpu_state, vcpu_word, World};
 use crate::{linux, Handle, Table};
 use flux_abi as abi;
@@ -269,14 +270,33 @@ pub fn recall_vm(table: &Table, slot: u32) {
     }
 }
 
-/// Work has arrived for a VM: wakes one idle, unmanaged vCPU if one waits. The bump
-/// comes before the look at `waiters`; the waiter announces itself before it looks at
-/// the doorbell, so one of the two sees the other.
+impl Bell for abi::Vm {
+    fn rings(&self) -> u32 {
+        self.doorbell.load(SeqCst)
+    }
+    fn bump(&self) {
+        self.doorbell.fetch_add(1, SeqCst);
+    }
+    fn waiters(&self) -> u32 {
+        self.waiters.load(SeqCst)
+    }
+    fn come(&self) {
+        self.waiters.fetch_add(1, SeqCst);
+    }
+    fn go(&self) {
+        self.waiters.fetch_sub(1, SeqCst);
+    }
+    fn sleep(&self, rings: u32, ns: Option<u64>) {
+        linux::futex_wait(&self.doorbell, rings, ns);
+    }
+    fn wake_one(&self) {
+        linux::futex_wake(&self.doorbell, 1);
+    }
+}
+
+/// Work has arrived for a VM: wakes one idle, unmanaged vCPU if one waits.
 pub fn ring_doorbell(table: &Table, slot: u32) {
     if let Some(vm) = table.vm(slot) {
-        vm.doorbell.fetch_add(1, SeqCst);
-        if vm.waiters.load(SeqCst) != 0 {
-            linux::futex_wake(&vm.doorbell, 1);
-        }
+        doorbell::ring(vm);
     }
 }
