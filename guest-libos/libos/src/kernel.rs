@@ -63,8 +63,7 @@ impl Kernel {
     /// Work was made ready: sees to it that a vCPU which sleeps is woken, if nobody else is to find it and no
     /// arbiter looks after the VM.
     pub(crate) fn announce(&self, vcpu: u32) {
-        // The only vCPU there is has nobody to wake.
-        if self.locals.len() == 1 {
+        if self.is_alone() {
             return;
         }
         let rung = &self.page.summary().rung;
@@ -81,14 +80,18 @@ impl Kernel {
         }
     }
 
+    /// Whether there is one vCPU only: it has nobody to wake.
+    fn is_alone(&self) -> bool {
+        self.locals.len() == 1
+    }
+
     fn is_unmanaged(&self, vcpu: u32) -> bool {
         self.page.host(vcpu).unmanaged.load(Ordering::Relaxed) != 0
     }
 
     /// One more or fewer uThread is alive. Nobody acts upon that, so nobody is told.
     pub(crate) fn count_alive(&self, delta: i32) {
-        let summary = self.page.summary();
-        summary.uthreads.fetch_add(delta as u32, Ordering::Relaxed);
+        add(&self.page.summary().uthreads, delta as u32, self.is_alone());
     }
 
     /// The guest checked its own data and found it wrong.
@@ -121,6 +124,17 @@ impl Links for Kernel {
     }
 }
 
+/// Adds to a word of the VM's that its vCPUs write. One that is `alone` has it to itself, and needs no locked
+/// instruction for it, of which a switch would have half a dozen.
+fn add(word: &AtomicU32, by: u32, alone: bool) {
+    if alone {
+        // Release: as the other one may be.
+        word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
+    } else {
+        word.fetch_add(by, Ordering::Release);
+    }
+}
+
 /// Publishes a run queue's figures in the control page.
 ///
 /// The summary line is written by all vCPUs, so it is touched as little as can be: the number of
@@ -130,6 +144,8 @@ impl Links for Kernel {
 pub struct PageFigures {
     guest: &'static GuestVcpu,
     summary: &'static Summary,
+    /// Whether its vCPU is the only one.
+    alone: bool,
     /// In stamps.
     grain: u32,
     /// The oldest stamp when the sequence number was bumped for this queue the last time. Written
@@ -141,10 +157,11 @@ pub struct PageFigures {
 const GRAIN_NS: u64 = 4_000;
 
 impl PageFigures {
-    pub(crate) fn new(guest: &'static GuestVcpu, summary: &'static Summary, clock: &Clock) -> PageFigures {
+    pub(crate) fn new(page: Page, vcpu: u32, clock: &Clock) -> PageFigures {
         PageFigures {
-            guest,
-            summary,
+            guest: page.guest(vcpu),
+            summary: page.summary(),
+            alone: page.header().vcpus == 1,
             grain: clock.stamps(GRAIN_NS),
             told: AtomicU32::new(0),
         }
@@ -155,18 +172,22 @@ impl Figures for PageFigures {
     fn show(&self, len: u32, oldest: u32) {
         // The stamp first: who reads a length that is not 0 finds a stamp that was one.
         self.guest.oldest.store(oldest, Ordering::Relaxed);
-        let before = self.guest.runq_len.swap(len, Ordering::AcqRel);
+        let before = if self.alone {
+            let before = self.guest.runq_len.load(Ordering::Relaxed);
+            self.guest.runq_len.store(len, Ordering::Release);
+            before
+        } else {
+            self.guest.runq_len.swap(len, Ordering::AcqRel)
+        };
         if before != len {
             // The sum of what all queues show, because each knows what it showed before.
-            self.summary
-                .runnable
-                .fetch_add(len.wrapping_sub(before), Ordering::Relaxed);
+            add(&self.summary.runnable, len.wrapping_sub(before), self.alone);
         }
         let moved = oldest.wrapping_sub(self.told.load(Ordering::Relaxed)) as i32;
         if before != len || len != 0 && moved.unsigned_abs() > self.grain {
             self.told.store(oldest, Ordering::Relaxed);
             // Release, last: who sees the new number sees the figures. Pairs with the arbiter's read.
-            self.summary.seq.fetch_add(1, Ordering::Release);
+            add(&self.summary.seq, 1, self.alone);
         }
     }
 

@@ -9,7 +9,8 @@ use arch::upcall::Head;
 use flux_abi::Context;
 use sched::deadlines::Timer;
 use sched::queue::RunQueue;
-use sched::slots::Slots;
+use sched::sleepers::Sleepers;
+use sched::slots::{Near, Slots};
 use sched::timers::Earliest;
 use sched::NOBODY;
 
@@ -18,7 +19,6 @@ use crate::kernel::{Kernel, PageFigures, SavedRsp};
 use crate::options::{self, BadOption, OnPark};
 use crate::page::{BadPage, Page};
 use crate::platform::Platform;
-use crate::sleepers::Sleepers;
 use crate::time::Clock;
 use crate::timer;
 use crate::trace::Position;
@@ -122,7 +122,7 @@ fn fill(
     let locals: &'static [Local] = heap.slice(header.vcpus as usize, |i| {
         let vcpu = i as u32;
         let guest = page.guest(vcpu);
-        let figures = PageFigures::new(guest, page.summary(), &clock);
+        let figures = PageFigures::new(page, vcpu, &clock);
         Local {
             head: Head::new(
                 // A header that says less than the legacy area and the header is a mistake.
@@ -137,6 +137,8 @@ fn fill(
             scheduler: SavedRsp::default(),
             after: Cell::new(After::Back),
             away: AtomicU32::new(1),
+            looking: Cell::new(false),
+            woken: Cell::new(false),
             passes: Cell::new(0),
             now: Cell::new(0),
             began: Cell::new(0),
@@ -155,7 +157,8 @@ fn fill(
     let uthreads = heap.slice(count, |i| {
         UThread::new(header.stack_base + (i as u64 + 1) * header.stack_bytes)
     })?;
-    let slots = Slots::new(heap.slice(count, |_| NOBODY)?);
+    let near: &'static [Near] = heap.slice(header.vcpus as usize, |_| Near::new())?;
+    let slots = Slots::new(heap.slice(count, |_| NOBODY)?, near);
     let kernel = heap.value(Kernel {
         page,
         platform,

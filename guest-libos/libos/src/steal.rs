@@ -28,9 +28,9 @@ impl Local {
             return None;
         }
         // The uThread first: a request that was taken must be served.
-        let id = kernel.slots.take()?;
+        let id = kernel.slots.take(self.id)?;
         let (Some(uthread), Some(work)) = (kernel.uthread(id), source.take()) else {
-            kernel.slots.give(id);
+            kernel.slots.give(self.id, id);
             return None;
         };
         step(uthread, id, place::FREE, place::QUEUED);

@@ -218,7 +218,7 @@ pub(crate) fn create<F: FnOnce() + Send + 'static>(local: &Local, f: F) -> Resul
 /// Takes a free uThread, lets `start` make its context, and makes it runnable.
 pub(crate) fn create_with(local: &Local, start: impl FnOnce(&UThread)) -> Result<Id, NoSlot> {
     let kernel = local.kernel();
-    let id = kernel.slots.take().ok_or(NoSlot)?;
+    let id = kernel.slots.take(local.id).ok_or(NoSlot)?;
     let Some(uthread) = kernel.uthread(id) else {
         fatal(format_args!(
             "the table of free uThreads named {id}, which does not exist"
@@ -272,6 +272,12 @@ pub fn cede() {
     // SAFETY: `critical` is set, and a uThread calls this.
     unsafe { suspend(After::Cede) };
     leave();
+}
+
+/// The vCPU that this runs on; it may be another one by now.
+pub fn vcpu() -> u32 {
+    // SAFETY: uThreads run with GS base set to a vCPU that has come to its scheduler.
+    unsafe { Local::anywhere().id }
 }
 
 /// What all vCPUs share.

@@ -22,7 +22,8 @@
 //! * A thief does not run after a queue that changes faster than it can look. It gives up after
 //!   some rounds and leaves a mark, and then the figures may be those of a moment ago until
 //!   the owner's next pass, or until the next thief comes by, who finds the mark.
-//! * What is stolen is in no figure, or in two, for as long as it takes the thief to publish.
+//! * What is stolen is in no figure, or in two, for as long as it takes the thief to publish. One alone is in none:
+//!   the thief is about to run it.
 
 use crate::mutant::mutant;
 use crate::overflow::{Overflow, Stranger};
@@ -169,8 +170,11 @@ impl<'a, F: Figures> RunQueue<'a, F> {
                 .unwrap_or(0);
         }
         if moved > 0 {
-            // First here, so that it is rather in two figures than in none.
-            self.publish();
+            // First here, so that it is rather in two figures than in none. One alone is what the thief runs next,
+            // as it is with one that it takes from its own queue.
+            if moved > 1 {
+                self.publish();
+            }
             victim.unsettled.store(1, Ordering::Relaxed);
         }
         victim.mend();

@@ -238,7 +238,14 @@ fn figures_under_a_thief() {
         let queues = queues::<2>(4);
         back(&queues[0], 1..=3);
         queues[0].publish();
-        let other = thief(&queues, 1);
+        let other = {
+            let queues = Arc::clone(&queues);
+            thread::spawn(move || {
+                queues[1].steal_from(&queues[0]);
+                // As each pass of a scheduler does.
+                queues[1].publish();
+            })
+        };
         queues[0].pop();
         back(&queues[0], [4]);
         queues[0].publish();

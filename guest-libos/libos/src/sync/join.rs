@@ -9,7 +9,6 @@ use sched::exit::{Ended, Join, Life, Refused};
 use sched::Id;
 
 use super::block::{known, Lapse, Until};
-use crate::kernel::Kernel;
 use crate::log::fatal;
 use crate::uthread::{create_with, kernel, with_current, NoSlot, UThread};
 use crate::vcpu::{enter, leave, suspend, After, Local};
@@ -213,7 +212,7 @@ pub unsafe fn exit(result: *mut ()) -> ! {
 pub(crate) fn ended(local: &Local, id: Id, uthread: &UThread) {
     let kernel = local.kernel();
     match uthread.exit.ended() {
-        Ended::Free => free(kernel, id),
+        Ended::Free => free(local, id),
         Ended::Keep => {}
         Ended::Tell(joiner) => {
             // The joiner's wait is this one until `told`: before that it does not get out of it.
@@ -227,8 +226,8 @@ pub(crate) fn ended(local: &Local, id: Id, uthread: &UThread) {
 }
 
 /// With `critical` set.
-pub(super) fn free(kernel: &Kernel, id: Id) {
-    if !kernel.slots.give(id) {
+pub(super) fn free(local: &Local, id: Id) {
+    if !local.kernel().slots.give(local.id, id) {
         fatal(format_args!("uThread {id} ended twice"));
     }
 }
@@ -307,7 +306,8 @@ pub unsafe fn try_join(who: Tid) -> Result<Option<*mut ()>, JoinError> {
 pub unsafe fn detach(who: Tid) -> Result<(), JoinError> {
     if named(who)?.exit.let_go(who.life())? {
         enter();
-        free(kernel(), who.id());
+        // SAFETY: `critical` is set.
+        free(unsafe { Local::here() }, who.id());
         leave();
     }
     Ok(())

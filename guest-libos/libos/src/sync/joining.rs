@@ -9,7 +9,7 @@ use sched::Id;
 use super::block::{known, Bed, Sleeper, Until};
 use super::join::{current, free, named, JoinError, Tid};
 use crate::kernel::Kernel;
-use crate::uthread::{kernel, UThread};
+use crate::uthread::UThread;
 use crate::vcpu::{enter, leave, Local};
 
 /// A joiner's wait. There is no list: the word in the one waited for names the joiner. Where a list's
@@ -99,7 +99,8 @@ pub(super) fn wait_for(who: Tid, until: Until) -> Result<&'static UThread, JoinE
 pub(super) fn reap(target: &UThread, who: Tid) -> Result<(), JoinError> {
     target.exit.reap(who.life())?;
     enter();
-    free(kernel(), who.id());
+    // SAFETY: `critical` is set.
+    free(unsafe { Local::here() }, who.id());
     leave();
     Ok(())
 }
