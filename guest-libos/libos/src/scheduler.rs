@@ -114,7 +114,7 @@ impl Local {
         self.begin(id, ready);
         // SAFETY: `critical` is set. The uThread's context was saved by a switch before it came
         // into the queue it was taken from, and it is in no queue now, so it is used once.
-        unsafe { arch::switch::switch(self.scheduler.0.as_ptr(), uthread.rsp.0.get()) };
+        unsafe { arch::switch::switch_in(self.scheduler.0.as_ptr(), uthread.rsp.0.get()) };
         self.came_back();
     }
 

@@ -305,7 +305,7 @@ pub(crate) unsafe fn suspend(after: After) {
             ));
         };
         local.after.set(after);
-        arch::switch::switch(uthread.rsp.0.as_ptr(), local.scheduler.0.get());
+        arch::switch::switch_out(uthread.rsp.0.as_ptr(), local.scheduler.0.get());
         // Others may have run here meanwhile, or this is another vCPU. A held context brings its FS
         // base along; one that was switched away from does not.
         let fs = uthread.fs.get();
