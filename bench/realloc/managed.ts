@@ -25,7 +25,7 @@ import { restUs, RowError, type Measured } from './row.ts';
 const TIMEOUT_US = 2_000_000;
 
 /** How a guest shows its first instruction on the core. */
-interface Sign {
+export interface Sign {
   /** Word of the guest line that changes, and its byte offset there. */
   readonly word: number;
   readonly offset: number;
@@ -55,16 +55,16 @@ export function firstInstruction(rig: Rig, vm: RigVm, sign: Sign, before: number
   return rig.guest(vm, sign.word);
 }
 
-function waitParked(rig: Rig, vm: RigVm): void {
-  for (let i = 0; vcpuState(rig.vcpu(vm, W_VCPU_WORD)) !== VCPU_PARKED; i++) {
-    if (i > 100_000) throw new RowError(`it did not park; ${rig.describe(vm)}`);
+export function waitParked(rig: Rig, vm: RigVm, vcpu = 0): void {
+  for (let i = 0; vcpuState(rig.vcpu(vm, W_VCPU_WORD, vcpu)) !== VCPU_PARKED; i++) {
+    if (i > 100_000) throw new RowError(`vCPU ${vcpu} did not park; ${rig.describe(vm)}`);
     rest(rig, 20);
     rig.bridge.poll();
   }
 }
 
 /** Gives the idle core to a VM and waits until its guest is under way. */
-function begin(rig: Rig, core: number, vm: RigVm, sign: Sign): void {
+export function begin(rig: Rig, core: number, vm: RigVm, sign: Sign): void {
   waitParked(rig, vm);
   const before = rig.guest(vm, sign.word);
   const result = rig.command(OP_GRANT, core, 0, rig.handle(vm));

@@ -10,22 +10,16 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  COMPLETIONS_OFFSET,
-  CONTROL_BYTES,
-  OFF_COMPLETION_DONE_LO,
-  OFF_COMPLETION_WAIT,
-  RING_ENTRIES,
-  SIZE_COMPLETION,
   VCPU_PARKED,
-  W_COMPLETION_SEQ_PLUS_1,
   W_GUEST_VCPU_TAKEN,
   W_VCPU_T_SEEN_LO,
   W_VCPU_WORD,
 } from '../../arbiter/abi/layout.gen.ts';
 import { vcpuState } from '../../arbiter/abi/words.ts';
-import { FLAG_KICK_NOW, mapShared, OP_GRANT, OP_MOVE } from '../../native/index.ts';
+import { FLAG_KICK_NOW, OP_GRANT, OP_MOVE } from '../../native/index.ts';
 import { Samples } from '../lib/stats.ts';
 import type { Progress } from '../lib/progress.ts';
+import { Records } from '../lib/records.ts';
 import { Rig, type RigVm } from '../lib/rig.ts';
 import { RowError } from './row.ts';
 
@@ -37,27 +31,6 @@ export interface Stranded {
   readonly samples: Samples;
   /** Moves that hit the holder, of all. */
   readonly rounds: number;
-}
-
-/** Reads what the guest has recorded since the last look. */
-class Gaps {
-  readonly #page: Int32Array;
-  #next = 0;
-
-  constructor(vm: RigVm) {
-    this.#page = new Int32Array(mapShared(vm.controlPage, CONTROL_BYTES));
-  }
-
-  /** Calls back with each gap's length in ticks and the low word of the TSC at its end. */
-  read(each: (ticks: number, end: number) => void): void {
-    // Bounded: the guest writes these words.
-    for (let i = 0; i < RING_ENTRIES; i++) {
-      const at = COMPLETIONS_OFFSET + (this.#next & (RING_ENTRIES - 1)) * SIZE_COMPLETION;
-      if (Atomics.load(this.#page, at / 4 + W_COMPLETION_SEQ_PLUS_1) !== ((this.#next + 1) | 0)) return;
-      each(this.#page[(at + OFF_COMPLETION_WAIT) / 4] >>> 0, this.#page[(at + OFF_COMPLETION_DONE_LO) / 4]);
-      this.#next = (this.#next + 1) | 0;
-    }
-  }
 }
 
 async function parked(rig: Rig, vm: RigVm, vcpu: number): Promise<void> {
@@ -85,7 +58,7 @@ export async function stranded(
     const cmdline = 'probe mode=lock uthreads=2 hold_ns=20000 gap_ns=3000';
     const locks = await rig.start({ name: 'lock', vcpus: 2, cmdline, idleSpinNs: 50_000_000 });
     const other = await rig.start({ name: 'taker', cmdline: 'probe mode=spin' });
-    const gaps = new Gaps(locks);
+    const gaps = new Records(locks.controlPage);
     const must = (result: number, what: string): void => {
       if (result !== 0) throw new RowError(`${what} was refused: ${result}; ${rig.describe(locks)}`);
     };

@@ -19,7 +19,7 @@ import { goalsOf, HOSTED, KVM, PTHREADS, type Measured } from './goals.ts';
 import { lanesOf, type Entrant, type Lane } from './lane.ts';
 import { FluxosGuest } from './guest.ts';
 import { Rival } from './rival.ts';
-import { ROWS, rowName, SORT, sortRow, type Where } from './rows.ts';
+import { rowName, rowsOf, SORT, sortRow, type Where } from './rows.ts';
 
 export interface Options {
   json?: boolean;
@@ -27,6 +27,8 @@ export interface Options {
   quick?: boolean;
   out?: string;
   rounds?: number;
+  /** Only the rows of these keys, with commas between them. */
+  row?: string;
   /** Say nothing on stderr. */
   quiet?: boolean;
   /** Numbers to be sorted, for tests. */
@@ -125,6 +127,9 @@ export async function bench(options: Options = {}): Promise<number> {
   const cores = getAffinity(0).slice(0, Math.min(CORES_MAX, availableParallelism()));
   const size = options.quick === true ? 'quick' : 'full';
   const rounds = options.rounds ?? ROUNDS[size];
+  const sort = sortRow(options.numbers ?? SORT[size]);
+  const chosen = rowsOf(options.row?.split(','), sort);
+  const micro = chosen.filter((spec) => spec !== sort);
   const sortRounds = Math.min(options.rounds ?? Infinity, SORT_ROUNDS[size]);
   // Whoever else is at work takes cores from whoever is measured, and from rows with all cores most of all.
   const env = { ...describeEnv('unmanaged: on KVM and hosted'), load_before: loadavg()[0] };
@@ -142,9 +147,9 @@ export async function bench(options: Options = {}): Promise<number> {
   for (const signal of SIGNALS) process.once(signal, stop);
   try {
     await enter(rig, cores, { cache: cacheFolder(), fetch: true, ...options.rivals }, entrants, progress);
-    const lanes = ROWS.flatMap((spec) => lanesOf(spec, entrants, rounds));
-    const sorts = lanesOf(sortRow(options.numbers ?? SORT[size]), entrants, sortRounds, 'ms');
-    progress.stage(`${ROWS.length} rows, ${rounds} blocks each, in turns`);
+    const lanes = micro.flatMap((spec) => lanesOf(spec, entrants, rounds));
+    const sorts = chosen.includes(sort) ? lanesOf(sort, entrants, sortRounds, 'ms') : [];
+    progress.stage(`${micro.length} rows, ${rounds} blocks each, in turns`);
     await measure(lanes, rounds, progress);
     progress.stage(`quicksort, ${sortRounds} times each, in turns`);
     await measure(sorts, sortRounds, progress);
@@ -181,6 +186,7 @@ if (import.meta.main) {
       quick: { type: 'boolean' },
       out: { type: 'string' },
       rounds: { type: 'string' },
+      row: { type: 'string' },
     },
   });
   const rounds = values.rounds === undefined ? undefined : Number(values.rounds);

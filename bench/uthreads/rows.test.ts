@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hash, MAX_OPS, nextOps, rowName, ROWS, SAMPLE_NS, sortRow } from './rows.ts';
+import { hash, MAX_OPS, nextOps, rowName, ROWS, rowsOf, SAMPLE_NS, sortRow } from './rows.ts';
 
 describe('rows', () => {
   it('have names of their own, for the guest as well', () => {
@@ -21,6 +21,19 @@ describe('rows', () => {
     expect(rowName(sort, 'Go', 4)).toBe('parallel quicksort of 1,000,000 (4 cores): Go');
     expect(rowName(sort, 'Go', 1)).toContain('(1 core)');
     expect(rowName(ROWS[0], 'Go', 4)).toContain('(1 core)');
+  });
+});
+
+describe('rows that are asked for', () => {
+  const keys = (asked?: string[]) => rowsOf(asked, sortRow(1000)).map(({ key, where }) => `${key} ${where}`);
+
+  it('are all of them unless told, and have the floor with them', () => {
+    expect(keys()).toHaveLength(ROWS.length + 1);
+    expect(keys(['sort', 'spawn'])).toEqual(['floor one', 'spawn one', 'spawn all', 'sort all']);
+  });
+
+  it('are refused if there are none of that name', () => {
+    expect(() => keys(['spawn', 'fly'])).toThrow('there is no row "fly"; choose from floor, clock, spawn');
   });
 });
 

@@ -64,6 +64,16 @@ export const sortRow = (numbers: number): RowSpec => ({
   ...{ ops: numbers, samples: 1, micro: false },
 });
 
+/** The rows of these keys, and the floor, which the others are compared with; all of them unless told. */
+export function rowsOf(keys: readonly string[] | undefined, sort: RowSpec): RowSpec[] {
+  const all = [...ROWS, sort];
+  if (keys === undefined) return all;
+  const known = [...new Set(all.map(({ key }) => key))];
+  const unknown = keys.find((key) => !known.includes(key));
+  if (unknown !== undefined) throw new Error(`there is no row "${unknown}"; choose from ${known.join(', ')}`);
+  return all.filter(({ key }) => key === 'floor' || keys.includes(key));
+}
+
 /** The name of a row of the report. */
 export function rowName(row: RowSpec, contestant: string, cores: number): string {
   const on = row.where === 'one' || cores === 1 ? '1 core' : `${cores} cores`;

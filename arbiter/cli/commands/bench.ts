@@ -12,6 +12,7 @@ interface BenchOptions {
   out?: string;
   moves?: number;
   rounds?: number;
+  row?: string;
 }
 
 const folder = fileURLToPath(new URL('../../../bench/', import.meta.url));
@@ -24,12 +25,14 @@ export function benchNames(): string[] {
 const after = (): string => `
 Benchmarks: ${benchNames().join(', ') || 'none'}.
   realloc   how long a core takes from one busy VM to another, against the strongest alternatives
+  park      how long a guest takes to be parked, by what it is doing, and what becomes of its queues
   loop      the arbiter's turn against the same loop in C
   uthreads  what FluxOS's threads cost, against pthreads, Go and tokio
 
 Examples:
   $ hyperflux bench realloc
-  $ hyperflux bench loop --quick --json`;
+  $ hyperflux bench loop --quick --json
+  $ hyperflux bench uthreads --row spawn,fan`;
 
 export function addBench(program: Command): void {
   const command = subcommand('bench', 'measure')
@@ -38,6 +41,7 @@ export function addBench(program: Command): void {
     .option('--out <file>', 'write the JSON to a file as well')
     .option('--moves <n>', 'samples a row, where the benchmark has moves', integer(1, 10_000_000))
     .option('--rounds <n>', 'rounds, where the benchmark has rounds', integer(1, 10_000_000))
+    .option('--row <names>', 'only these rows, where the benchmark has names for them: spawn,yield')
     .addHelpText('after', after)
     .action(async (name: string, options: BenchOptions) => {
       if (!benchNames().includes(name))

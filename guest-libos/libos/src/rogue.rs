@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use flux_abi::{GuestVcpu, CONTROL_BYTES, MAX_VCPUS, VCPUS_OFFSET, VCPU_BYTES, VCPU_HOST_OFFSET};
 
 use crate::uthread::kernel;
-use crate::vcpu::enter;
+use crate::vcpu::{enter, leave, Local};
 
 /// Never leaves FluxOS's code, and never looks whether it should. The vCPU must be forced.
 pub fn stay_in_fluxos() -> ! {
@@ -17,6 +17,15 @@ pub fn stay_in_fluxos() -> ! {
         // SAFETY: GS base is set.
         unsafe { arch::gs::show_done(arch::clock::tsc()) };
     }
+}
+
+/// Goes through a door that leads nowhere: asks for the context of the vCPU that asks.
+pub fn knock() {
+    enter();
+    // SAFETY: `critical` is set.
+    let local = unsafe { Local::here() };
+    local.kernel().platform.door(flux_abi::PORT_STEAL, local.id);
+    leave();
 }
 
 /// Goes deeper until the stack is used up; named, so that a backtrace can be looked at.

@@ -6,6 +6,11 @@
 //! | `spin` | application code only, known values in all registers: must be kicked; each shows when it ran last | `uthreads` |
 //! | `yield` | on each grant does a little, shows the TSC, gives the core back | `uthreads`, `work_ns` |
 //! | `lock` | uThreads contend for a lock; gaps in its progress are recorded | `uthreads`, `hold_ns`, `gap_ns` |
+//! | `call` | takes and gives locks and semaphores: FluxOS's code | `uthreads` |
+//! | `switch` | gives way to others that do the same | `uthreads` |
+//! | `knock` | goes through a door that leads nowhere | `uthreads` |
+//! | `turns` | works, gives way, and records how long it had to wait for its next turn | `uthreads`, `work_ns` |
+//! | `fan` | has so many uThreads work and waits for them; records how long it took | `uthreads`, `work_ns` |
 //! | `sleep` | uThreads sleep, each for a time of its own, so many times, and end | `uthreads`, `sleep_ns`, `rounds` |
 //! | `stubborn` | stays in FluxOS's code for ever: must be forced | |
 //! | `crash` | reads an address that is not mapped | `address`, `frame` |
@@ -14,12 +19,14 @@
 //! | `liar` | writes nonsense into its whole control page | `spare` |
 //! | `exit` | ends the VM | `code` |
 //!
-//! `uthreads` is the number in the whole VM; as many as there are vCPUs unless given (`lock`: at
+//! `uthreads` is the number in the whole VM; as many as there are vCPUs unless given (`lock`, `switch`: at
 //! least two).
 
+mod calls;
 mod lock;
 mod sleep;
 mod spin;
+mod turns;
 
 use libos::uthread::{cede, kernel, poll, show_now, spawn, spawn_named};
 
@@ -27,7 +34,8 @@ use crate::cmdline::{Args, BadArgs};
 use crate::rounds::{self, Rate};
 
 const MODES: &[&str] = &[
-    "poll", "spin", "yield", "lock", "sleep", "stubborn", "crash", "overflow", "panic", "liar", "exit",
+    "poll", "spin", "yield", "lock", "call", "switch", "knock", "turns", "fan", "sleep", "stubborn", "crash",
+    "overflow", "panic", "liar", "exit",
 ];
 
 /// Starts the mode; the calling uThread ends, or is the one that misbehaves.
@@ -51,12 +59,7 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
         }
         "yield" => {
             args.only(&["mode", "uthreads", "work_ns"])?;
-            let work_ns = args.number("work_ns", 0, 0, 1_000_000_000)?;
-            let work = if work_ns == 0 {
-                0
-            } else {
-                Rate::measure(&kernel().clock).rounds(work_ns)
-            };
+            let work = work(args, 0)?;
             each(uthreads(args, 1)?, move || loop {
                 rounds::run(work, 1);
                 show_now();
@@ -72,6 +75,28 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
                 .clock
                 .ticks(args.number("gap_ns", 2_000, 0, 1_000_000_000)?);
             each(uthreads(args, 2)?, move || lock::contend(hold, gap))
+        }
+        "call" => {
+            args.only(&["mode", "uthreads"])?;
+            each(uthreads(args, 1)?, calls::call)
+        }
+        "switch" => {
+            args.only(&["mode", "uthreads"])?;
+            each(uthreads(args, 2)?, calls::switch)
+        }
+        "knock" => {
+            args.only(&["mode", "uthreads"])?;
+            each(uthreads(args, 1)?, calls::knock)
+        }
+        "turns" => {
+            args.only(&["mode", "uthreads", "work_ns"])?;
+            let work = work(args, 20_000)?;
+            each(uthreads(args, 1)?, move || turns::take_turns(work))
+        }
+        "fan" => {
+            args.only(&["mode", "uthreads", "work_ns"])?;
+            let (parts, work) = (args.number("uthreads", 64, 1, 65_536)?, work(args, 20_000)?);
+            each(1, move || turns::fan_out(parts as u32, work))
         }
         "sleep" => {
             args.only(&["mode", "uthreads", "sleep_ns", "rounds"])?;
@@ -133,6 +158,14 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
             known: MODES,
         }),
     }
+}
+
+/// Rounds that take as long as the key `work_ns` says.
+fn work(args: Args<'static>, unless_given: u64) -> Result<u64, BadArgs<'static>> {
+    Ok(match args.number("work_ns", unless_given, 0, 1_000_000_000)? {
+        0 => 0,
+        ns => Rate::measure(&kernel().clock).rounds(ns),
+    })
 }
 
 /// How many uThreads are wanted.
