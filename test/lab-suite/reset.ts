@@ -9,7 +9,15 @@ const SECONDS = 60;
 
 /** Returns what was not as it should be. */
 export async function resetIsShown({ kernel, slow }: SuiteOptions): Promise<string[]> {
-  const words = ['lab', '--no-kvm', '--no-kflux', '--timeout', String(SECONDS * slow), '--append', 'reboot=t'];
+  const words = [
+    'lab',
+    '--no-kvm',
+    '--no-kflux',
+    '--timeout',
+    String(SECONDS * slow),
+    '--append',
+    'reboot=t',
+  ];
   const command = `echo b >/proc/sysrq-trigger; sleep ${SECONDS * slow}`;
   const child = spawn(
     join(root, 'hyperflux'),

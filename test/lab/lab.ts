@@ -81,7 +81,9 @@ function judge(session: Session, options: LabOptions, log: readonly string[]): n
   }
   if (ending.kind === 'crashed') {
     showConsole(session, `the machine ended without a result: ${whyItEnded(session)}`);
-    const registers = [session.resets, session.stop?.registers ?? ''].filter((text) => text !== '').join('\n');
+    const registers = [session.resets, session.stop?.registers ?? '']
+      .filter((text) => text !== '')
+      .join('\n');
     if (registers !== '') showLines(registers.split('\n'), 'its CPUs, as they were then', SHOWN_REGISTERS);
     return EXIT_CRASHED;
   }

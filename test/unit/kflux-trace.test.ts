@@ -87,7 +87,14 @@ describe('a trace of kFlux held against the rules', () => {
     const verdict = check(good);
     expect(verdict.violations).toEqual([]);
     expect(verdict.events).toBe(good.length);
-    expect(verdict.counts).toMatchObject({ gives: 3, requests: 2, unclaims: 1, preempted: 1, done: 3, refused: 1 });
+    expect(verdict.counts).toMatchObject({
+      gives: 3,
+      requests: 2,
+      unclaims: 1,
+      preempted: 1,
+      done: 3,
+      refused: 1,
+    });
   });
 
   test('two owners of a core: one runs where another does', () => {
@@ -191,9 +198,9 @@ describe('a trace of kFlux held against the rules', () => {
     const order = 'kflux_preempt: core=1 vcpu=1 switches=9';
     expect(rules(check(inserted('op=MOVE', order)))).toEqual(['preempt']);
     expect(rules(check(inserted('generation=2 why=give', order)))).toEqual(['preempt']);
-    expect(rules(check(inserted('kflux_core: core=1 owner=1 successor=0 generation=4294967295', order)))).toEqual([
-      'preempt',
-    ]);
+    expect(
+      rules(check(inserted('kflux_core: core=1 owner=1 successor=0 generation=4294967295', order))),
+    ).toEqual(['preempt']);
   });
 
   test('leases: two at a time, an epoch that comes twice, a core given after its lease', () => {

@@ -180,7 +180,7 @@ describe('QEMU', () => {
   const machine = {
     ...{ image: '/k', initrd: '/i', disks: ['/a,b.img', '/c.img'], cpus: 2, memoryMib: 512, shell: false },
     ...{ ports: { out: '/run/out' }, console: '/run/console', kernelOptions: ['kflux.x=1'] },
-    ...{ tcg: 'multi', monitor: '/run/monitor', resetLog: '/run/resets' } as const,
+    ...({ tcg: 'multi', monitor: '/run/monitor', resetLog: '/run/resets' } as const),
   };
 
   test('disks are read-only, a comma in a path is no option', () => {
@@ -257,7 +257,9 @@ describe("the machine's end", () => {
     const session = { resets: '', qemuEnd: 'signal SIGKILL', qemuError: '' };
     expect(whyItEnded(session)).toBe('QEMU ended, with signal SIGKILL');
     expect(whyItEnded({ ...session, qemuError: 'no memory\n' })).toContain('QEMU says: no memory');
-    expect(whyItEnded({ ...session, stop: { reason: 'guest-reset', registers: '' } })).toContain('reset itself');
+    expect(whyItEnded({ ...session, stop: { reason: 'guest-reset', registers: '' } })).toContain(
+      'reset itself',
+    );
     expect(whyItEnded({ ...session, resets: 'Triple fault' })).toBe('a triple fault');
   });
 });

@@ -54,7 +54,10 @@ export function addLab(program: Command): void {
     )
     .option('--cpus <n>', 'vCPUs; 4, but for bench never more than the host has cores', integer(1, 64))
     .addOption(
-      new Option('--tcg <threads>', 'the vCPUs run in threads of their own, or by turns in a single one: slow')
+      new Option(
+        '--tcg <threads>',
+        'the vCPUs run in threads of their own, or by turns in a single one: slow',
+      )
         .choices(['multi', 'single'])
         .default('multi'),
     )
