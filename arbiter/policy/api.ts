@@ -12,8 +12,12 @@
  */
 import type { ZodType } from 'zod';
 import { CLASS_BE, CLASS_LC, MAX_CORES, MAX_VMS } from '../abi/layout.gen.ts';
+import type { Plan } from './plan.ts';
 
 export { CLASS_BE, CLASS_LC, MAX_CORES, MAX_VMS };
+
+/** The version of everything in this file. A policy says which one it was written for. */
+export const POLICY_API = 1;
 
 /** Nobody, in the arrays that hold VM slots. */
 export const NO_VM = -1;
@@ -28,6 +32,8 @@ export const HEAD_NOW = 0;
 export const HEAD_HOT = 1;
 /** How many cores are managed. */
 export const HEAD_CORES = 2;
+/** Changes whenever a VM comes, goes or is configured anew, hints included, or the managed cores change. */
+export const HEAD_CHANGES = 3;
 export const HEAD_WORDS = 16;
 
 // View.vmFlags
@@ -42,60 +48,107 @@ export const CORE_MOVING = 1;
 /** The guest says that this core's vCPU has nothing to run; it will yield by itself soon. */
 export const CORE_IDLE = 2;
 
-export interface View {
-  /** See HEAD_*. */
-  readonly head: Int32Array;
-  /** Slots of the VMs that changed or have work: whoever may want something stands here. */
-  readonly hot: Int32Array;
+/** What a VM's weight is if nobody gave it one. */
+export const DEFAULT_WEIGHT = 100;
 
-  // Per VM slot.
-  readonly vmClass: Int32Array;
-  readonly vmMin: Int32Array;
-  readonly vmMax: Int32Array;
+/** No plan for this VM, in `vmPlan`. */
+export const NO_PLAN = -1;
+
+/** An Int32Array that is somebody else's to write. */
+export interface ReadonlyInt32Array extends Iterable<number> {
+  readonly [index: number]: number;
+  readonly length: number;
+}
+
+/** What a policy reads. `A` is the arrays' type: the loop fills them, a policy may only look. */
+export interface Figures<A extends ReadonlyInt32Array = ReadonlyInt32Array> {
+  /** See HEAD_*. */
+  readonly head: A;
+  /** Slots of the VMs that changed or have work: whoever may want something stands here. */
+  readonly hot: A;
+
+  // Per VM slot: how it is configured.
+  readonly vmClass: A;
+  /** Cores that it is guaranteed while it can use them. */
+  readonly vmMin: A;
+  /** Cores that it may have; 0: there is no VM in this slot. */
+  readonly vmMax: A;
+  /** Its share against others', DEFAULT_WEIGHT unless it was given one. */
+  readonly vmWeight: A;
+  /** The queueing delay that it wants to stay under, in stamps; 0: it did not say. */
+  readonly vmSlo: A;
+  /** Its group by the rules of `classes`; 0: the rest. */
+  readonly vmGroup: A;
+  /** Announced need: so many cores until the stamp `vmHintUntil`. 0: none, or it is over. */
+  readonly vmHint: A;
+  readonly vmHintUntil: A;
+  /** What the slow hook plans for it: so many cores, and why (a reason of its own text); NO_PLAN: nothing. */
+  readonly vmPlan: A;
+  readonly vmPlanWhy: A;
+
+  // Per VM slot: how it is at this moment.
   /** Cores that it has, those on their way to it included, those on their way from it not. */
-  readonly vmCores: Int32Array;
+  readonly vmCores: A;
   /** Cores that it could use at this moment, those in use included; never above vmMax. */
-  readonly vmWants: Int32Array;
+  readonly vmWants: A;
   /** Queueing delay in stamps: the oldest runnable uThread, request or timer that waits. */
-  readonly vmDelay: Int32Array;
+  readonly vmDelay: A;
   /**
    * Stamps since it last had a core (or since it came), 0 while it has one. The host's own knowledge: among VMs that
    * have nothing, a guest that lies about its delay must not come before one that does not.
    */
-  readonly vmAway: Int32Array;
-  readonly vmFlags: Int32Array;
+  readonly vmAway: A;
+  readonly vmFlags: A;
 
   // Per managed core, by index (not by the core's number).
   /** Who has the core, or is getting it if a move is in flight; NO_VM: idle. */
-  readonly coreVm: Int32Array;
-  readonly coreFlags: Int32Array;
+  readonly coreVm: A;
+  readonly coreFlags: A;
   /** Stamps since its present owner got it. */
-  readonly coreAge: Int32Array;
+  readonly coreAge: A;
   /** Who had it before. */
-  readonly coreLast: Int32Array;
+  readonly coreLast: A;
   /** Whose vCPU is the core's heir at present. */
-  readonly coreHeir: Int32Array;
+  readonly coreHeir: A;
+}
 
-  // Written by the policy. The loop presets target to coreVm, why to 0 and heir to NO_VM.
+/** What a policy writes, per managed core. The loop presets target to coreVm, why to 0 and heir to NO_VM. */
+export interface Wishes {
   readonly target: Int32Array;
   readonly why: Int32Array;
   /** Who gets the core if its owner yields, parks or dies before the next turn. */
   readonly heir: Int32Array;
 }
 
+/** Both, as the loop has them. */
+export interface View extends Figures<Int32Array>, Wishes {}
+
+/** State that a policy hands to its successor: words, or numbers by name. */
+export type PolicyState = Int32Array | Readonly<Record<string, number>>;
+
 /** A policy bound to a view. `decide` must not allocate, wait or throw. */
 export interface Decider {
   decide(): void;
   /** New parameters, already validated; called between turns. */
   configure(params: Record<string, number>, stampsPerUs: number): void;
+  /** What the policy's next life, or another version of it, may go on from. Called between turns. */
+  save?(): PolicyState;
+  /** Goes on from what `save` gave in the version of the state that is named. Throws if it cannot use it. */
+  restore?(state: PolicyState, version: number): void;
 }
 
 export interface Policy {
   readonly name: string;
   readonly version: string;
+  /** One line for `hyperflux policy list`. */
+  readonly summary?: string;
+  /** Of the state that `save` gives; 1 unless it says otherwise. */
+  readonly stateVersion?: number;
   /** Parses user input into a flat record of numbers, defaults filled in. */
   readonly params: ZodType<Record<string, number>>;
   bind(view: View): Decider;
+  /** The slow hook: see plan.ts. */
+  readonly plan?: Plan;
 }
 
 /**
@@ -115,6 +168,13 @@ export function plainView(): View {
     vmClass: vms(),
     vmMin: vms(),
     vmMax: vms(),
+    vmWeight: vms().fill(DEFAULT_WEIGHT),
+    vmSlo: vms(),
+    vmGroup: vms(),
+    vmHint: vms(),
+    vmHintUntil: vms(),
+    vmPlan: vms().fill(NO_PLAN),
+    vmPlanWhy: vms(),
     vmCores: vms(),
     vmWants: vms(),
     vmDelay: vms(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The policy `delay` with its heirs as C: arbiter/policy/builtin/delay.ts and heirs.ts. Included once for
-// each CPU level.
+// The policy `delay` with its heirs as C: arbiter/policy/builtin/delay.ts and
+// arbiter/policy/kit/heirs.ts. Included once for each CPU level.
 #ifndef HYPERFLUX_NATIVE_TWIN_POLICY_H
 #define HYPERFLUX_NATIVE_TWIN_POLICY_H
 

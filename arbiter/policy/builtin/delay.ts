@@ -10,7 +10,7 @@
  * are not needed need not be taken: FluxOS yields them, and the heir has them.
  */
 import { z } from 'zod';
-import type { Decider, Policy, View } from '../api.ts';
+import type { Figures, Wishes } from '../api.ts';
 import {
   CLASS_LC,
   CORE_IDLE,
@@ -20,23 +20,20 @@ import {
   HEAD_NOW,
   MAX_VMS,
   NO_VM,
+  POLICY_API,
   smallArray,
   VM_BOOTING,
 } from '../api.ts';
+import { definePolicy, type Hot } from '../define.ts';
+import { makeHeirs } from '../kit/heirs.ts';
+import { us } from '../kit/params.ts';
 import { WHY_BOOT, WHY_DELAY, WHY_GUARANTEE, WHY_IDLE_CORE, WHY_SHARE, WHY_STARVED } from '../reasons.ts';
-import { makeHeirs } from './heirs.ts';
-
-const us = (fallback: number) => z.number().min(0).max(1_000_000).default(fallback);
 
 export const delayParams = z.strictObject({
-  /** Work that has waited this long claims a further core. */
-  threshold_us: us(10),
-  /** A core is not taken from a VM that has had it for less. */
-  tenure_us: us(25),
-  /** A VM without a core takes one from its own class after this long. */
-  quantum_us: us(2000),
-  /** A VM that takes cores from others takes one in this time at most; the first one at once. */
-  step_us: us(10),
+  threshold_us: us(10, 'work that has waited this long claims a further core'),
+  tenure_us: us(25, 'a core is not taken from a VM that has had it for less'),
+  quantum_us: us(2000, 'a VM without a core takes one from its own class after this long'),
+  step_us: us(10, 'a VM takes one core from others in this time at most; the first one at once'),
 });
 
 // Rights, the highest first.
@@ -56,9 +53,10 @@ const T_TENURE = 1;
 const T_QUANTUM = 2;
 const T_STEP = 3;
 
-function bind(view: View): Decider {
+function bind(view: Figures, out: Wishes): Hot<z.output<typeof delayParams>> {
   const { head, hot, vmClass, vmMin, vmMax, vmCores, vmWants, vmDelay, vmAway, vmFlags } = view;
-  const { coreVm, coreFlags, coreAge, coreLast, target, why } = view;
+  const { coreVm, coreFlags, coreAge, coreLast } = view;
+  const { target, why } = out;
   const times = smallArray(4);
   /** Cores of each VM as this turn's decisions would have it. */
   const have = new Int32Array(MAX_VMS);
@@ -68,7 +66,7 @@ function bind(view: View): Decider {
   const best = smallArray(RIGHTS);
   /** Cores that nobody has and nobody was given yet. */
   const idle = smallArray(1);
-  const chooseHeirs = makeHeirs(view, have);
+  const chooseHeirs = makeHeirs(view, out, have);
 
   function rightOf(vm: number): number {
     const cores = have[vm];
@@ -232,4 +230,11 @@ function bind(view: View): Decider {
   };
 }
 
-export const delay: Policy = { name: 'delay', version: '1.0.0', params: delayParams, bind };
+export const delay = definePolicy({
+  api: POLICY_API,
+  name: 'delay',
+  version: '1.0.0',
+  summary: 'cores follow queueing delay, latency-critical VMs first',
+  params: delayParams,
+  bind,
+});

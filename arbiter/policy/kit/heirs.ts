@@ -5,16 +5,16 @@
  * core straight on. So they are kept up to date while nothing happens, and changed
  * as seldom as possible: each change is a command.
  */
-import type { View } from '../api.ts';
+import type { Figures, Wishes } from '../api.ts';
 import { CLASS_LC, HEAD_CORES, HEAD_HOT, NO_VM, smallArray, VM_FORCED_HELD } from '../api.ts';
 
 /** Candidates that are told apart; with more, the rest wait for the next turn. */
 const CANDIDATES = 4;
 
 /** `have`: cores of each VM as this turn's decisions would have it. */
-export function makeHeirs(view: View, have: Int32Array): () => void {
-  const { head, hot, vmClass, vmMin, vmMax, vmWants, vmDelay, vmAway, vmFlags, coreHeir, target, heir } =
-    view;
+export function makeHeirs(view: Figures, out: Wishes, have: Int32Array): () => void {
+  const { head, hot, vmClass, vmMin, vmMax, vmWants, vmDelay, vmAway, vmFlags, coreHeir } = view;
+  const { target, heir } = out;
   const slot = smallArray(CANDIDATES);
   const right = smallArray(CANDIDATES);
   const room = smallArray(CANDIDATES);
