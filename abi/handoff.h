@@ -191,7 +191,14 @@ struct flux_vm {
 	uint64_t taken_tsc; /* TSC ticks between losing a core against its will and the vCPU's next grant */
 	char name[FLUX_NAME_BYTES];
 	uint32_t quantum_us; /* time slice of its uThreads while others wait; 0: none (since minor 2) */
-	uint32_t reserved[33];
+	/* What policies go by; hyperfluxd writes it (all since minor 2). */
+	uint32_t weight; /* share against other VMs'; 0: the default, 100 */
+	uint64_t hint_until_tsc; /* announced need: hint_cores until then */
+	uint32_t hint_cores; /* 0: nothing is announced */
+	uint32_t slo_us; /* queueing delay that the VM wants to stay under; 0: it did not say */
+	uint32_t group; /* its class by the rules of the policy `classes`; 0: none */
+	uint32_t configured; /* bumped, last, when any of these has changed while the VM is there */
+	uint32_t reserved[26];
 };
 _Static_assert(sizeof(struct flux_vm) == 256, "VM line block");
 

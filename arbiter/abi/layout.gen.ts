@@ -833,7 +833,22 @@ export const OFF_VM_TAKEN_TSC = 80;
 export const OFF_VM_NAME = 88;
 /** time slice of its uThreads while others wait; 0: none (since minor 2) */
 export const OFF_VM_QUANTUM_US = 120;
-export const OFF_VM_RESERVED = 124;
+/**
+ * What policies go by; hyperfluxd writes it (all since minor 2).
+ * share against other VMs'; 0: the default, 100
+ */
+export const OFF_VM_WEIGHT = 124;
+/** announced need: hint_cores until then */
+export const OFF_VM_HINT_UNTIL_TSC = 128;
+/** 0: nothing is announced */
+export const OFF_VM_HINT_CORES = 136;
+/** queueing delay that the VM wants to stay under; 0: it did not say */
+export const OFF_VM_SLO_US = 140;
+/** its class by the rules of the policy `classes`; 0: none */
+export const OFF_VM_GROUP = 144;
+/** bumped, last, when any of these has changed while the VM is there */
+export const OFF_VM_CONFIGURED = 148;
+export const OFF_VM_RESERVED = 152;
 /** `VM_*`; CAS */
 export const W_VM_STATE = 0;
 /** Fluxion's */
@@ -875,7 +890,23 @@ export const W_VM_TAKEN_TSC_HI = 21;
 export const W_VM_NAME = 22;
 /** time slice of its uThreads while others wait; 0: none (since minor 2) */
 export const W_VM_QUANTUM_US = 30;
-export const W_VM_RESERVED = 31;
+/**
+ * What policies go by; hyperfluxd writes it (all since minor 2).
+ * share against other VMs'; 0: the default, 100
+ */
+export const W_VM_WEIGHT = 31;
+/** announced need: hint_cores until then */
+export const W_VM_HINT_UNTIL_TSC_LO = 32;
+export const W_VM_HINT_UNTIL_TSC_HI = 33;
+/** 0: nothing is announced */
+export const W_VM_HINT_CORES = 34;
+/** queueing delay that the VM wants to stay under; 0: it did not say */
+export const W_VM_SLO_US = 35;
+/** its class by the rules of the policy `classes`; 0: none */
+export const W_VM_GROUP = 36;
+/** bumped, last, when any of these has changed while the VM is there */
+export const W_VM_CONFIGURED = 37;
+export const W_VM_RESERVED = 38;
 
 /**
  * One vCPU, host side only.

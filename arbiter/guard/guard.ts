@@ -4,8 +4,10 @@
  * Whatever a policy wrote, what leaves the guard holds: only managed VMs are named,
  * no VM gets more cores than its maximum (nor than it has vCPUs), none that uses
  * its guaranteed cores loses them, and a core has one owner (which the form of a
- * decision gives: one wish per core). Each edit leaves a reason. If edits contradict
- * each other, nothing moves in this turn: standing still is always allowed.
+ * decision gives: one wish per core). Where it is asked for, cores are also taken no
+ * more often than so many times, and do not go back at once to where they came from
+ * (pace.ts). Each edit leaves a reason. If edits contradict each other, nothing moves
+ * in this turn: standing still is always allowed.
  */
 import type { View } from '../policy/api.ts';
 import { CORE_MOVING, HEAD_CORES, MAX_CORES, MAX_VMS, NO_VM, smallArray } from '../policy/api.ts';
@@ -17,6 +19,8 @@ import {
   WHY_RESET,
   WHY_UNKNOWN_VM,
 } from '../policy/reasons.ts';
+import type { Pace } from './pace.ts';
+import { makePace, P_ON, plainPace } from './pace.ts';
 
 export interface GuardState {
   /** Not 0 for slots whose VM is managed at present. */
@@ -27,6 +31,8 @@ export interface GuardState {
   readonly allowed: Int32Array;
   /** Out: why the guard changed the wish for a core; 0: it did not. */
   readonly edits: Int32Array;
+  /** How often cores may be taken: see pace.ts. */
+  readonly pace: Int32Array;
 }
 
 /** Wishes can depend on each other this often before the guard gives up and stands still. */
@@ -40,12 +46,13 @@ export const plainGuardState = (): GuardState => ({
   limit: new Int32Array(MAX_VMS),
   allowed: new Int32Array(MAX_CORES).fill(NO_VM),
   edits: new Int32Array(MAX_CORES),
+  pace: plainPace(),
 });
 
 /** Returns a function that judges the view's wishes and returns how many it edited. */
 export function makeGuard(view: View, state: GuardState): () => number {
   const { head, vmMin, vmWants, coreVm, coreFlags, target, heir } = view;
-  const { known, limit, allowed, edits } = state;
+  const { known, limit, allowed, edits, pace } = state;
   /** Cores of each VM that this turn names, heirs included, if everything allowed happened. */
   const count = new Int32Array(MAX_VMS);
   /** What takeWishes and countAll found, so that passes with nothing to do are left out. */
@@ -141,6 +148,8 @@ export function makeGuard(view: View, state: GuardState): () => number {
     return shed;
   }
 
+  const restrain: Pace = makePace(view, state, undo);
+
   function standStill(cores: number): number {
     for (let k = 0; k < cores; k++) {
       if (allowed[k] !== coreVm[k]) edits[k] = WHY_RESET;
@@ -170,6 +179,7 @@ export function makeGuard(view: View, state: GuardState): () => number {
     const cores = head[HEAD_CORES];
     let edited = takeWishes(cores);
     countAll(cores);
+    if (pace[P_ON] !== 0) edited += restrain.before(cores);
     if (found[F_CHANGES] !== 0) {
       let undone = 0;
       for (let n = 0; n < PASSES; n++) {
@@ -180,6 +190,7 @@ export function makeGuard(view: View, state: GuardState): () => number {
       if (undone !== 0) edited += standStill(cores);
     }
     if (found[F_OVER] !== 0) edited += shed(cores);
+    if (pace[P_ON] !== 0) restrain.after(cores);
     edited += checkHeirs(cores);
     return edited;
   };

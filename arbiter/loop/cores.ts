@@ -21,7 +21,7 @@ import {
   successorOf,
   vcpuOf,
 } from '../bridge/words.ts';
-import { AGE_MAX, CORE_IDLE, CORE_MOVING, HEAD_CORES, NO_VM } from '../policy/api.ts';
+import { AGE_MAX, CORE_IDLE, CORE_MOVING, HEAD_CHANGES, HEAD_CORES, NO_VM } from '../policy/api.ts';
 import { WHY_NONE } from '../policy/reasons.ts';
 import type { LoopMemory, LoopState } from './state.ts';
 import { N_CORES, N_EVENTS, NEVER } from './state.ts';
@@ -136,6 +136,7 @@ export function makeCores(mem: LoopMemory, s: LoopState): Cores {
       }
       n[N_CORES] = cores.length;
       head[HEAD_CORES] = cores.length;
+      head[HEAD_CHANGES]++;
       for (let k = 0; k < cores.length; k++) {
         coreId[k] = cores[k];
         coreAt[k] = coreBase(cores[k]);

@@ -56,7 +56,9 @@ export const N_NUDGE = 6;
 export const N_DECISION = 7;
 /** Active VMs whose uThreads have time slices. */
 export const N_SLICED = 8;
-const N_WORDS = 9;
+/** VMs whose need is announced at present. */
+export const N_HINTS = 9;
+const N_WORDS = 10;
 
 export interface LoopState {
   readonly n: Int32Array;

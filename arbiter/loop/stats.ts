@@ -8,7 +8,7 @@
  * computed here and nowhere else.
  */
 import type { View } from '../policy/api.ts';
-import { HEAD_WORDS, MAX_CORES, MAX_VMS, NO_VM } from '../policy/api.ts';
+import { DEFAULT_WEIGHT, HEAD_WORDS, MAX_CORES, MAX_VMS, NO_PLAN, NO_VM } from '../policy/api.ts';
 import { HISTOGRAM_BUCKETS } from './histogram.ts';
 
 export const STATS_MAGIC = 0x46585336;
@@ -124,7 +124,7 @@ export interface Stats {
 }
 
 // As many arrays as statsOver takes; HEADER_WORDS is even, which float64 needs.
-const VM_ARRAYS = 9;
+const VM_ARRAYS = 16;
 const CORE_ARRAYS = 10;
 const VIEW_AT = HEADER_WORDS + COUNTER_WORDS;
 const CORES_AT = VIEW_AT + HEAD_WORDS + VM_ARRAYS * MAX_VMS;
@@ -154,6 +154,13 @@ export function statsOver(buffer: ArrayBufferLike): Stats {
     vmClass: vms(),
     vmMin: vms(),
     vmMax: vms(),
+    vmWeight: vms(),
+    vmSlo: vms(),
+    vmGroup: vms(),
+    vmHint: vms(),
+    vmHintUntil: vms(),
+    vmPlan: vms(),
+    vmPlanWhy: vms(),
     vmCores: vms(),
     vmWants: vms(),
     vmDelay: vms(),
@@ -193,7 +200,10 @@ export function resetStats(stats: Stats): void {
   view.vmAway.fill(0);
   for (const array of [view.head, view.hot, view.vmCores, view.vmWants, view.vmDelay, view.vmFlags])
     array.fill(0);
-  for (const array of [view.vmClass, view.vmMin, view.vmMax]) array.fill(0);
+  for (const array of [view.vmClass, view.vmMin, view.vmMax, view.vmSlo, view.vmGroup]) array.fill(0);
+  for (const array of [view.vmHint, view.vmHintUntil, view.vmPlanWhy]) array.fill(0);
+  view.vmWeight.fill(DEFAULT_WEIGHT);
+  view.vmPlan.fill(NO_PLAN);
   for (const array of [view.coreFlags, view.coreAge, view.why]) array.fill(0);
   for (const array of [view.coreVm, view.coreLast, view.coreHeir, view.target, view.heir]) array.fill(NO_VM);
   stats.histograms.fill(0);

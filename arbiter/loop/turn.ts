@@ -14,12 +14,13 @@ import { makeCommands } from './commands.ts';
 import type { Cores } from './cores.ts';
 import { makeCores } from './cores.ts';
 import { bucketOf, HISTOGRAM_BUCKETS } from './histogram.ts';
+import { expireHints } from './hints.ts';
 import { makePlace } from './place.ts';
 import { makeRecords } from './records.ts';
 import { makeScan } from './scan.ts';
 import { makeSlices } from './slices.ts';
 import type { LoopMemory, LoopState } from './state.ts';
-import { N_CORES, N_EVENTS, N_IN_FLIGHT, N_LOADS, N_NUDGE, N_SLICED, N_STALE } from './state.ts';
+import { N_CORES, N_EVENTS, N_HINTS, N_IN_FLIGHT, N_LOADS, N_NUDGE, N_SLICED, N_STALE } from './state.ts';
 import { counter, HISTOGRAMS } from './stats.ts';
 
 /** A turn that starts this long after the one before has been interrupted. */
@@ -135,6 +136,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
       let i = 0;
       for (; i < count && n[N_STALE] === 0; i++) turn();
       counters[C_TURNS] += i;
+      if (n[N_HINTS] !== 0) expireHints(s);
       bridge.beat();
     },
   };

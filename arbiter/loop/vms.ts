@@ -8,15 +8,27 @@ import {
   CLASS_LC,
   MAX_VCPUS,
   MAX_VMS,
+  W_VM_GROUP,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
   W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
+  W_VM_SLO_US,
   W_VM_VCPUS,
   W_VM_VM_CLASS,
+  W_VM_WEIGHT,
 } from '../abi/layout.gen.ts';
 import { summaryBase, vmBase } from '../bridge/words.ts';
-import { HEAD_NOW, VM_BOOTING } from '../policy/api.ts';
+import {
+  AGE_MAX,
+  DEFAULT_WEIGHT,
+  HEAD_CHANGES,
+  HEAD_NOW,
+  MAX_GROUPS,
+  NO_PLAN,
+  VM_BOOTING,
+} from '../policy/api.ts';
+import { dropHint, takeHint } from './hints.ts';
 import type { LoopMemory, LoopState } from './state.ts';
 import { N_ACTIVE, N_CORES, N_NUDGE, N_SLICED, NEVER } from './state.ts';
 import { counter, S_ACTIVE } from './stats.ts';
@@ -37,7 +49,10 @@ function setQuantum(mem: LoopMemory, s: LoopState, slot: number, us: number): vo
   s.vmQuantum[slot] = quantum;
 }
 
-/** Reads the VM's limits again, after attaching or when the pool has changed. */
+/** A weight is a share of a whole: what is beyond this is a mistake. */
+const MAX_WEIGHT = 10_000;
+
+/** Reads the VM's limits again, after attaching, when they or the pool have changed, or when need is announced. */
 export function configureVm(mem: LoopMemory, s: LoopState, slot: number): void {
   const at = vmBase(slot);
   const vcpus = clamp(mem.table[at + W_VM_VCPUS], 1, MAX_VCPUS);
@@ -50,6 +65,13 @@ export function configureVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.guard.limit[slot] = max;
   s.guard.known[slot] = 1;
   setQuantum(mem, s, slot, clamp(mem.table[at + W_VM_QUANTUM_US], 0, QUANTUM_MAX_US));
+  const weight = mem.table[at + W_VM_WEIGHT];
+  s.view.vmWeight[slot] = weight === 0 ? DEFAULT_WEIGHT : clamp(weight, 1, MAX_WEIGHT);
+  const stampsPerUs = mem.tscKhz / 1000 / 2 ** mem.stampShift;
+  s.view.vmSlo[slot] = Math.min((mem.table[at + W_VM_SLO_US] >>> 0) * stampsPerUs, AGE_MAX);
+  s.view.vmGroup[slot] = clamp(mem.table[at + W_VM_GROUP], 0, MAX_GROUPS - 1);
+  takeHint(mem, s, slot);
+  s.view.head[HEAD_CHANGES]++;
 }
 
 /** The VM's control page is in the arena: the loop looks at it from the next turn on. */
@@ -76,6 +98,7 @@ export function attachVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.view.vmAway[slot] = 0;
   s.view.vmDelay[slot] = 0;
   s.view.vmWants[slot] = 0;
+  s.view.vmPlan[slot] = NO_PLAN;
   configureVm(mem, s, slot);
   mem.bridge.setPage(slot, true);
   s.n[N_NUDGE] = 1;
@@ -95,6 +118,11 @@ export function detachVm(mem: LoopMemory, s: LoopState, slot: number): void {
   s.guard.known[slot] = 0;
   s.guard.limit[slot] = 0;
   setQuantum(mem, s, slot, 0);
+  s.view.vmMax[slot] = 0;
+  s.view.vmMin[slot] = 0;
+  s.view.vmPlan[slot] = NO_PLAN;
+  dropHint(s, slot);
+  s.view.head[HEAD_CHANGES]++;
   s.view.vmFlags[slot] = 0;
   s.view.vmDelay[slot] = 0;
   s.view.vmWants[slot] = 0;

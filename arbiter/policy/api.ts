@@ -48,6 +48,9 @@ export const CORE_MOVING = 1;
 /** The guest says that this core's vCPU has nothing to run; it will yield by itself soon. */
 export const CORE_IDLE = 2;
 
+/** Groups that `vmGroup` tells apart. */
+export const MAX_GROUPS = 32;
+
 /** What a VM's weight is if nobody gave it one. */
 export const DEFAULT_WEIGHT = 100;
 

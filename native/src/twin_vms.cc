@@ -98,6 +98,8 @@ void TwinDetach(TwinState& s, int32_t slot) {
   s.dense[slot] = -1;
   s.v.known[slot] = 0;
   s.v.limit[slot] = 0;
+  s.v.vmMax[slot] = 0;
+  s.v.vmMin[slot] = 0;
   s.v.vmFlags[slot] = 0;
   s.v.vmDelay[slot] = 0;
   s.v.vmWants[slot] = 0;

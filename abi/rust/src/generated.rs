@@ -760,7 +760,20 @@ pub struct Vm {
     pub name: [AtomicU8; 32],
     /// time slice of its uThreads while others wait; 0: none (since minor 2)
     pub quantum_us: AtomicU32,
-    pub reserved: [AtomicU32; 33],
+    /// What policies go by; hyperfluxd writes it (all since minor 2).
+    /// share against other VMs'; 0: the default, 100
+    pub weight: AtomicU32,
+    /// announced need: hint_cores until then
+    pub hint_until_tsc: AtomicU64,
+    /// 0: nothing is announced
+    pub hint_cores: AtomicU32,
+    /// queueing delay that the VM wants to stay under; 0: it did not say
+    pub slo_us: AtomicU32,
+    /// its class by the rules of the policy `classes`; 0: none
+    pub group: AtomicU32,
+    /// bumped, last, when any of these has changed while the VM is there
+    pub configured: AtomicU32,
+    pub reserved: [AtomicU32; 26],
 }
 
 const _: () = {
@@ -786,7 +799,13 @@ const _: () = {
     assert!(offset_of!(Vm, taken_tsc) == 80);
     assert!(offset_of!(Vm, name) == 88);
     assert!(offset_of!(Vm, quantum_us) == 120);
-    assert!(offset_of!(Vm, reserved) == 124);
+    assert!(offset_of!(Vm, weight) == 124);
+    assert!(offset_of!(Vm, hint_until_tsc) == 128);
+    assert!(offset_of!(Vm, hint_cores) == 136);
+    assert!(offset_of!(Vm, slo_us) == 140);
+    assert!(offset_of!(Vm, group) == 144);
+    assert!(offset_of!(Vm, configured) == 148);
+    assert!(offset_of!(Vm, reserved) == 152);
 };
 
 /// One vCPU, host side only.

@@ -16,6 +16,7 @@ import {
   CORE_IDLE,
   HEAD_CORES,
   MAX_CORES,
+  MAX_GROUPS,
   NO_PLAN,
   NO_VM,
   POLICY_API,
@@ -37,8 +38,6 @@ import {
   WHY_STARVED,
 } from '../reasons.ts';
 
-/** Classes in a file; number 0 are the VMs that belong to none. */
-export const MAX_GROUPS = 32;
 /** Priorities are 0 to this; above them are the guarantees. */
 export const MAX_PRIORITY = LEVELS - 3;
 

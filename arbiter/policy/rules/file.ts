@@ -15,7 +15,8 @@
  * of TOML 1.0, and its errors say where.
  */
 import { parse, TomlError } from 'smol-toml';
-import { MAX_GROUPS, paramOf, RULE_FIELDS, ruleFields, type RuleField } from '../builtin/classes.ts';
+import { MAX_GROUPS } from '../api.ts';
+import { paramOf, RULE_FIELDS, ruleFields, type RuleField } from '../builtin/classes.ts';
 
 export class RulesError extends Error {
   readonly hint: string;
@@ -123,7 +124,11 @@ function lines(text: string): {
   const all = text.split('\n').map((line) => line.trim());
   const tables = all.flatMap((line, i) => (/^\[\[\s*class\s*\]\]/.test(line) ? [i] : []));
   const find = (key: string, from: number, to: number): number =>
-    all.findIndex((line, i) => i >= from && i < to && new RegExp(`^\\[*["']?${key}["']?\\s*[\\].=]`).test(line));
+    all.findIndex((line, i) => {
+      if (i < from || i >= to) return false;
+      const rest = line.replace(/^[["'\s]+/, '');
+      return rest.startsWith(key) && /^["'\s]*[\].=]/.test(rest.slice(key.length));
+    });
   return {
     top: (key) => Math.max(0, find(key, 0, all.length)) + 1,
     table: (i) => (tables[i] ?? 0) + 1,
