@@ -5,8 +5,10 @@ import { addBench } from './commands/bench.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addExplain } from './commands/explain.ts';
+import { addHint } from './commands/hint.ts';
 import { addKmod } from './commands/kmod.ts';
 import { addLab } from './commands/lab.ts';
+import { addPolicy } from './commands/policy.ts';
 import { addPs } from './commands/ps.ts';
 import { addRun } from './commands/run.ts';
 import { addStart } from './commands/start.ts';
@@ -45,6 +47,8 @@ export function makeProgram(): Command {
     addStop,
     addStatus,
     addExplain,
+    addPolicy,
+    addHint,
     addTrace,
     addDoctor,
     addDemo,

@@ -14,6 +14,16 @@ export const daemonConfig = z.strictObject({
     })
     .default('delay'),
   params: z.record(z.string(), z.number()).default({}),
+  /** The rules of the policy `classes`: a TOML file. */
+  rules: z.string().min(1).optional(),
+  /** How often cores may be taken from VMs; 0: as often as the policy likes. */
+  guard: z
+    .strictObject({
+      moves_per_s: z.number().int().min(0).max(1_000_000).default(0),
+      vm_moves_per_s: z.number().int().min(0).max(1_000_000).default(0),
+      back_us: z.number().int().min(0).max(1_000_000).default(0),
+    })
+    .prefault({}),
   /** How long the arbiter may be silent before it is replaced. */
   lease_ms: z.number().int().min(50).max(60_000).default(1000),
   /** A park that takes longer is forced. */

@@ -1,11 +1,13 @@
 /** What hyperfluxd does for each request. */
 import { existsSync } from 'node:fs';
+import { tscNow } from '../../native/index.ts';
 import { readRecords } from '../observe/explain.ts';
 import { findPolicy } from '../policy/registry.ts';
 import type { Cpuset } from '../vm/cpuset.ts';
 import type { Fleet } from '../vm/fleet.ts';
 import type { Pool } from '../vm/host.ts';
-import { sections, setLoad } from '../vm/section.ts';
+import type { Section } from '../vm/section.ts';
+import { reconfigure, sections, setLoad } from '../vm/section.ts';
 import type { Moving } from './bridge.ts';
 import type { DaemonConfig } from './config.ts';
 import type { RunPaths } from './paths.ts';
@@ -52,15 +54,31 @@ export function makeHandler(daemon: Daemon): Handler {
     return shared.stats.loads[slot];
   }
 
+  const sectionOf = (name: string): Section => {
+    const section = fleet.section(name);
+    if (section !== undefined) return section;
+    throw new ControlError(
+      'not-found',
+      `there is no managed VM called ${name}`,
+      'hyperflux ps shows the VMs.',
+    );
+  };
+
+  /** Announces need; the arbiter reads it from the table within a millisecond or so. */
+  function hint(name: string, wanted: number, us: number): object {
+    const { slot, maxCores } = sectionOf(name);
+    const now = new Int32Array(2);
+    tscNow(now);
+    const ticks = (us * shared.tscKhz) / 1000;
+    const untilTsc = (now[0] >>> 0) + (now[1] >>> 0) * 2 ** 32 + Math.round(ticks);
+    const cores = Math.min(wanted, maxCores);
+    reconfigure(shared.table, slot, { hint: { cores, untilTsc } });
+    return { slot, cores, us, heeded: daemon.config.policy === 'proactive' };
+  }
+
   /** Arms a load area: the arbiter's releaser opens it and publishes its requests when they are due. */
   async function load(name: string, pid: number, fd: number): Promise<object> {
-    const section = fleet.section(name);
-    if (section === undefined)
-      throw new ControlError(
-        'not-found',
-        `there is no managed VM called ${name}`,
-        'hyperflux ps shows the VMs.',
-      );
+    const section = sectionOf(name);
     if (pid !== 0 && !existsSync(`/proc/${pid}/fd/${fd}`)) {
       throw new ControlError(
         'request',
@@ -157,6 +175,7 @@ export function makeHandler(daemon: Daemon): Handler {
       }),
     load: ({ name, pid, fd }) => load(name, pid, fd),
     unload: ({ name }) => load(name, 0, 0),
+    hint: ({ name, cores, us }) => hint(name, cores, us),
     decisions: ({ count }) => ({ decisions: readRecords(shared.stats, count) }),
     stats: () => loopStats(shared),
   };

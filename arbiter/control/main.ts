@@ -20,6 +20,7 @@ import {
 } from '../../native/index.ts';
 import { W_TABLE_ARBITER_CORE, W_TABLE_MANAGED } from '../abi/layout.gen.ts';
 import { findPolicy } from '../policy/registry.ts';
+import { readRules, type RuleSet } from '../policy/rules/file.ts';
 import { makeCpuset } from '../vm/cpuset.ts';
 import { Fleet } from '../vm/fleet.ts';
 import { choosePool } from '../vm/host.ts';
@@ -96,6 +97,29 @@ async function settleBridge(shared: Shared, config: DaemonConfig, log: Log): Pro
   return moving;
 }
 
+/** The rules of `classes`, whose numbers become the policy's parameters; other policies have none. */
+function takeRules(config: DaemonConfig): RuleSet | undefined {
+  const { policy, rules: path } = config;
+  if ((path !== undefined) !== (policy === 'classes')) {
+    const hint = 'hyperflux start --policy classes --policy-params rules=FILE; docs/policies.md describes the file.';
+    throw new ControlError(
+      'usage',
+      path === undefined ? 'the policy classes needs a file of rules' : `the policy ${policy} has no rules`,
+      hint,
+    );
+  }
+  if (path === undefined) return undefined;
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new ControlError('usage', `the rules cannot be read: ${(error as Error).message}`);
+  }
+  const set = readRules(text, path);
+  config.params = { ...set.params, ...config.params };
+  return set;
+}
+
 /** The policy's own parameters, before anything is begun: the arbiter takes them as they are. */
 function checkParams({ policy, params }: DaemonConfig): void {
   const schema = findPolicy(policy)!.params;
@@ -121,6 +145,7 @@ export interface Ready {
 export async function runDaemon(argument: string): Promise<Ready> {
   const target = takeTarget(process.env, process.pid);
   const config = daemonConfig.parse(JSON.parse(argument));
+  const rules = takeRules(config);
   checkParams(config);
   const paths = runPaths(config.run);
   prepareRun(paths);
@@ -160,9 +185,10 @@ export async function runDaemon(argument: string): Promise<Ready> {
   const cpuset = makeCpusetFor(config.cpuset, pool);
   const supervisor = new Supervisor(paths, config, pool, shared, log);
   const fleet = new Fleet({
-    ...{ paths, config, pool, shared, moving, cpuset, allowed: formatCores(allowed), log },
+    ...{ paths, config, pool, shared, moving, cpuset, rules, allowed: formatCores(allowed), log },
   });
   fleet.confineAll();
+  fleet.classifyAll();
   const startedAt = performance.now();
 
   const notifier = new Notifier({

@@ -107,6 +107,9 @@ export const runRequest = z.strictObject({
   quantum_us: z.number().int().min(0).max(1e6).default(DEFAULT_QUANTUM_US),
   idle_spin_ns: z.number().int().min(0).max(1e9).optional(),
   stats: z.boolean().default(false),
+  /** For policies: its share against other VMs', and the queueing delay that it wants to stay under (0: it has none). */
+  weight: z.number().int().min(1).max(10_000).default(100),
+  slo_us: z.number().int().min(0).max(10_000_000).default(0),
 });
 export type RunRequest = z.output<typeof runRequest>;
 
@@ -124,6 +127,11 @@ export const requests = {
   shutdown: z.strictObject({ vms: z.boolean().default(true) }),
   load: z.strictObject({ name: vmName, pid: word.min(1), fd: word }),
   unload: byName,
+  hint: z.strictObject({
+    name: vmName,
+    cores: cores,
+    us: z.number().int().min(1).max(60_000_000).default(1_000_000),
+  }),
   decisions: z.strictObject({ count: z.number().int().min(1).max(4000).default(100) }),
   stats: nothing,
 } as const;

@@ -110,6 +110,7 @@ export class Supervisor {
       cores: pool.cores,
       policy: config.policy,
       params: config.params,
+      pace: config.guard,
       warmUpRounds: config.warm_up_rounds,
       idleMaxUs: config.idle === 'adaptive' ? config.idle_max_us : 0,
     };

@@ -4,6 +4,8 @@
  * a chunk, and only if that is set it takes messages off its port.
  */
 
+import type { PaceLimits } from '../guard/pace.ts';
+
 /** Index of the control word in the shared Int32Array: not 0, messages wait. */
 export const CONTROL_WORD = 0;
 export const CONTROL_WORDS = 16;
@@ -36,6 +38,8 @@ export interface LoopOptions {
   cores: number[];
   policy: string;
   params: Record<string, number>;
+  /** How often cores may be taken. */
+  pace: PaceLimits;
   tscKhz: number;
   stampShift: number;
   warmUpRounds: number;

@@ -7,6 +7,7 @@ import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Arena, Clock, NativeBridge, pinThread, Releaser, wrapShared } from '../../native/index.ts';
 import { nativeBridge } from '../bridge/native.ts';
 import { makeGuard } from '../guard/guard.ts';
+import { configurePace, NO_PACE } from '../guard/pace.ts';
 import { findPolicy } from '../policy/registry.ts';
 import { makeIdle } from './idle.ts';
 import type { FromLoop, LoopOptions, ToLoop } from './messages.ts';
@@ -79,8 +80,13 @@ const idle = makeIdle(
   () => performance.now(),
 );
 
+/** Limits that are on take part in the warm-up, and are never reached in it. */
+const WARM_PACE = { moves_per_s: 1e6, vm_moves_per_s: 1e6, back_us: 1 };
+const paced = Object.values(options.pace).some((limit) => limit !== 0);
+configurePace(state.guard.pace, paced ? WARM_PACE : NO_PACE, stampsPerUs);
 const began = performance.now();
 warmUp(mem, state, turn, { ...DEFAULT_WARM_UP, rounds: options.warmUpRounds });
+configurePace(state.guard.pace, options.pace, stampsPerUs);
 stats.words[S_WARM_UP_US] = Math.round((performance.now() - began) * 1000);
 say({ op: 'warm', us: stats.words[S_WARM_UP_US] });
 

@@ -59,6 +59,8 @@ interface Adopted {
   page: number;
   /** The load area that the releaser has, as pid:fd; empty: none. */
   load: string;
+  /** As it was when the loop was last told to read the VM's configuration. */
+  configured: number;
   leaving: boolean;
   /** Since when its vCPUs are seen to be nobody's, by performance.now(); 0: they are ours. */
   strayAt: number;
@@ -97,8 +99,16 @@ export class Adopter {
     if (section.state === VM_DEAD) this.gone(section.slot, 'it ended');
     else {
       this.load(vm, section);
+      this.configure(vm, section);
       this.stray(vm, section);
     }
+  }
+
+  /** Limits, weights and hints stand in the table: the loop reads them when it is told to. */
+  private configure(vm: Adopted, { slot, configured }: Section): void {
+    if (configured === vm.configured) return;
+    vm.configured = configured;
+    this.o.send({ op: 'configure', slot });
   }
 
   /**
@@ -114,7 +124,7 @@ export class Adopter {
   }
 
   private adopt(section: Section): void {
-    const { slot, name, generation } = section;
+    const { slot, name, generation, configured } = section;
     const timeout = this.o.timeoutMs ?? 1000;
     const began = performance.now();
     let attachment;
@@ -134,7 +144,7 @@ export class Adopter {
     }
     const socket = new Socket({ fd: attachment.socket });
     const page = attachment.page;
-    const vm: Adopted = { name, generation, socket, page, load: '', leaving: false, strayAt: 0 };
+    const vm: Adopted = { name, generation, socket, page, load: '', configured, leaving: false, strayAt: 0 };
     this.vms.set(slot, vm);
     this.o.adopted[slot] = generation;
     const lost = (): void => this.gone(slot, 'its connection closed');

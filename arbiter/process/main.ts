@@ -62,6 +62,7 @@ const config = z
     cores: z.array(core).min(1).max(256),
     policy: z.string(),
     params: z.record(z.string(), z.number()),
+    pace: z.strictObject({ moves_per_s: z.number(), vm_moves_per_s: z.number(), back_us: z.number() }),
     warmUpRounds: z.number().int().min(0).max(1_000_000),
     idleMaxUs: z.number().int().min(0).max(100_000),
   })
@@ -122,6 +123,7 @@ const options: LoopOptions = {
   cores: config.cores,
   policy: config.policy,
   params: config.params,
+  pace: config.pace,
   tscKhz,
   stampShift,
   warmUpRounds: config.warmUpRounds,

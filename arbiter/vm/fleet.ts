@@ -23,6 +23,7 @@ import { vmNames, type RunPaths } from '../control/paths.ts';
 import type { RunRequest } from '../control/protocol.ts';
 import { ControlError } from '../control/protocol.ts';
 import type { Shared } from '../control/shared.ts';
+import { groupOf, type RuleSet } from '../policy/rules/file.ts';
 import { admit, chooseHosted, inUse } from './admission.ts';
 import { artifacts, checkImage, needBuilt } from './artifacts.ts';
 import type { Cpuset } from './cpuset.ts';
@@ -30,7 +31,7 @@ import { askFluxion } from './fluxion.ts';
 import type { Pool } from './host.ts';
 import { isVmProcess, launch, logSize, logTail, signalVm } from './process.ts';
 import type { Section } from './section.ts';
-import { announce, changeState, readSection, sections, takeSlot } from './section.ts';
+import { announce, changeState, readSection, reconfigure, sections, takeSlot } from './section.ts';
 
 /** What the daemon knows of a VM beside its section. */
 export interface Known {
@@ -54,6 +55,8 @@ export interface FleetOptions {
   shared: Shared;
   moving: Moving;
   cpuset: Cpuset;
+  /** Which class a VM belongs to; undefined: the policy has none. */
+  rules: RuleSet | undefined;
   /** All cores of the daemon's start, for VMs that nobody manages. */
   allowed: string;
   log: { info(fields: object, text: string): void; warn(fields: object, text: string): void };
@@ -106,6 +109,9 @@ export class Fleet {
           minCores: request.min_cores,
           maxCores,
           quantumUs: request.quantum_us,
+          weight: request.weight,
+          sloUs: request.slo_us,
+          group: this.groupOf(request),
         });
     if (slot < 0 && !request.unmanaged)
       throw new ControlError('busy', 'all slots of the hand-off table are in use', 'Stop some VMs.');
@@ -280,6 +286,19 @@ export class Fleet {
   private isLive({ slot, generation }: Known): boolean {
     const section = readSection(this.o.shared.table, slot);
     return section.generation === generation && (section.state === VM_LIVE || section.state === VM_POISONED);
+  }
+
+  private groupOf(vm: { name: string; class: 'lc' | 'be' }): number {
+    return this.o.rules === undefined ? 0 : groupOf(this.o.rules, vm);
+  }
+
+  /** The VMs of an earlier daemon are sorted by this one's rules. */
+  classifyAll(): void {
+    const { table } = this.o.shared;
+    for (const { slot, name, latencyCritical, group } of sections(table)) {
+      const now = this.groupOf({ name, class: latencyCritical ? 'lc' : 'be' });
+      if (now !== group) reconfigure(table, slot, { group: now });
+    }
   }
 
   /** The VMs of an earlier daemon go into this one's cpuset. */

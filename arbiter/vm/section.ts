@@ -23,9 +23,14 @@ import {
   W_VCPU_USED_TSC_LO,
   W_VCPU_WORD,
   W_VM_FORCED,
+  W_VM_CONFIGURED,
   W_VM_FORCED_DESCHEDULED,
   W_VM_GENERATION,
   W_VM_GRANTED_TSC_LO,
+  W_VM_GROUP,
+  W_VM_HINT_CORES,
+  W_VM_HINT_UNTIL_TSC_HI,
+  W_VM_HINT_UNTIL_TSC_LO,
   W_VM_LOAD_FD,
   W_VM_LOAD_PID,
   W_VM_MAX_CORES,
@@ -33,11 +38,13 @@ import {
   W_VM_NAME,
   W_VM_PID,
   W_VM_QUANTUM_US,
+  W_VM_SLO_US,
   W_VM_STATE,
   W_VM_TAKEN_TSC_LO,
   W_VM_USED_TSC_LO,
   W_VM_VCPUS,
   W_VM_VM_CLASS,
+  W_VM_WEIGHT,
 } from '../abi/layout.gen.ts';
 import { futexWake } from '../../native/index.ts';
 import { tableVcpuBase, vcpuState, vmBase } from '../bridge/words.ts';
@@ -65,6 +72,11 @@ export interface Section {
   blocked: number;
   loadPid: number;
   loadFd: number;
+  weight: number;
+  sloUs: number;
+  group: number;
+  /** Changes when the VM was configured anew. */
+  configured: number;
 }
 
 const stateNames: Readonly<Record<number, string>> = {
@@ -132,6 +144,10 @@ export function readSection(table: Int32Array, slot: number): Section {
     blocked: sum(slot, vcpus, (block) => (isBlocked(table, block) ? 1 : 0)),
     loadPid: table[at + W_VM_LOAD_PID],
     loadFd: table[at + W_VM_LOAD_FD],
+    weight: table[at + W_VM_WEIGHT],
+    sloUs: table[at + W_VM_SLO_US],
+    group: table[at + W_VM_GROUP],
+    configured: Atomics.load(table, at + W_VM_CONFIGURED),
   };
 }
 
@@ -162,6 +178,10 @@ export interface NewSection {
   minCores: number;
   maxCores: number;
   quantumUs: number;
+  /** What policies go by; 0: the default. */
+  weight?: number;
+  sloUs?: number;
+  group?: number;
 }
 
 /** Takes a free slot and fills it in, state STARTING. Returns the slot; -1: all are in use. */
@@ -178,12 +198,36 @@ export function takeSlot(table: Int32Array, vm: NewSection): number {
     table[at + W_VM_MIN_CORES] = vm.minCores;
     table[at + W_VM_MAX_CORES] = vm.maxCores;
     table[at + W_VM_QUANTUM_US] = vm.quantumUs;
+    table[at + W_VM_WEIGHT] = vm.weight ?? 0;
+    table[at + W_VM_SLO_US] = vm.sloUs ?? 0;
+    table[at + W_VM_GROUP] = vm.group ?? 0;
+    table[at + W_VM_HINT_CORES] = 0;
     table[at + W_VM_LOAD_PID] = 0;
     table[at + W_VM_LOAD_FD] = 0;
     Atomics.add(table, at + W_VM_GENERATION, 1);
     return slot;
   }
   return -1;
+}
+
+export interface Reconfigured {
+  group?: number;
+  /** Announced need: so many cores until this time of the counter. */
+  hint?: { cores: number; untilTsc: number };
+}
+
+/** Changes what policies go by, while the VM is there. */
+export function reconfigure(table: Int32Array, slot: number, { group, hint }: Reconfigured): void {
+  const at = vmBase(slot);
+  if (group !== undefined) table[at + W_VM_GROUP] = group;
+  if (hint !== undefined) {
+    table[at + W_VM_HINT_UNTIL_TSC_LO] = hint.untilTsc % 2 ** 32 | 0;
+    table[at + W_VM_HINT_UNTIL_TSC_HI] = Math.floor(hint.untilTsc / 2 ** 32);
+    table[at + W_VM_HINT_CORES] = hint.cores;
+  }
+  // Last: pairs with readSection's load, so whoever sees it change sees what has changed.
+  Atomics.add(table, at + W_VM_CONFIGURED, 1);
+  announce(table);
 }
 
 /** Says where a VM's load area is; pid 0: nowhere. */

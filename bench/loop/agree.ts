@@ -162,7 +162,13 @@ function makeWorld(stage: Stage, random: (below: number) => number): World {
     quantum_us: random(3000),
     step_us: random(30),
   };
-  stage.configure(params);
+  const pace = {
+    moves_per_s: pick([0, 5, 1000]),
+    vm_moves_per_s: pick([0, 2, 500]),
+    back_us: pick([0, 100, 2000]),
+  };
+  // As it is by default in every other world: off.
+  stage.configure(params, random(2) === 0 ? pace : undefined);
   stage.clear(cores);
   for (const slot of slots) {
     const vcpus = 1 + random(pick([2, 4, MAX_VCPUS]));

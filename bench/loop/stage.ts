@@ -47,11 +47,12 @@ import {
   vmBase,
 } from '../../arbiter/bridge/words.ts';
 import { makeGuard } from '../../arbiter/guard/guard.ts';
+import { configurePace, NO_PACE, type PaceLimits } from '../../arbiter/guard/pace.ts';
 import { makeState, N_ACTIVE, type LoopMemory, type LoopState } from '../../arbiter/loop/state.ts';
 import { resetStats, STATS_BYTES, statsOver } from '../../arbiter/loop/stats.ts';
 import { makeTurn, type Turn } from '../../arbiter/loop/turn.ts';
 import { attachVm, detachVm } from '../../arbiter/loop/vms.ts';
-import type { Decider } from '../../arbiter/policy/api.ts';
+import type { Decider, Policy } from '../../arbiter/policy/api.ts';
 import { delay, delayParams } from '../../arbiter/policy/builtin/delay.ts';
 import {
   calibrateTsc,
@@ -93,7 +94,11 @@ export class Stage {
   private readonly tablePages: ArrayBuffer;
   private readonly mapped = new Set<number>();
 
-  constructor(maxSamples: number) {
+  private readonly policy: Policy;
+
+  /** `policy`: the TypeScript loop's. The twin's is `delay` always. */
+  constructor(maxSamples: number, policy: Policy = delay) {
+    this.policy = policy;
     this.khz = calibrateTsc().khz;
     this.shift = chooseStampShift(this.khz);
     this.stampsPerUs = this.khz / 1000 / 2 ** this.shift;
@@ -122,7 +127,7 @@ export class Stage {
       tscKhz: this.khz,
     };
     this.state = makeState(stats);
-    this.decider = delay.bind(stats.view);
+    this.decider = policy.bind(stats.view);
     this.turn = makeTurn(this.mem, this.state, this.decider, makeGuard(stats.view, this.state.guard));
     this.configure({});
   }
@@ -152,12 +157,14 @@ export class Stage {
     };
   }
 
-  /** The policy's parameters, to both. */
-  configure(params: Record<string, number>): void {
+  /** The policy's parameters and the guard's pace, to both. */
+  configure(params: Record<string, number>, pace: PaceLimits = NO_PACE): void {
     const all = delayParams.parse(params);
-    this.decider.configure(all, this.stampsPerUs);
+    this.decider.configure(this.policy === delay ? all : this.policy.params.parse({}), this.stampsPerUs);
+    configurePace(this.state.guard.pace, pace, this.stampsPerUs);
     const times = [all.threshold_us, all.tenure_us, all.quantum_us, all.step_us];
-    this.twin.configure(Int32Array.from(times, (us) => us * this.stampsPerUs));
+    const stamps = times.map((us) => us * this.stampsPerUs);
+    this.twin.configure(Int32Array.from([...stamps, ...this.state.guard.pace.subarray(0, 5)]));
   }
 
   set(word: string, value: number): void {

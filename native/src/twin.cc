@@ -126,16 +126,17 @@ Napi::Value WithSlot(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// The policy's parameters in stamps: threshold, tenure, quantum, step.
+// The policy's parameters in stamps (threshold, tenure, quantum, step), then the guard's pace.
 Napi::Value Configure(const Napi::CallbackInfo& info) {
   int32_t* times;
   size_t count;
   if (!Args(info).Int32s(0, "times", &times, &count)) return info.Env().Undefined();
-  if (count != 4) {
-    FailRange(info.Env(), "times must have 4 elements");
+  if (count != 9) {
+    FailRange(info.Env(), "times must have 9 elements");
     return info.Env().Undefined();
   }
   memcpy(Self<Twin>(info).state->times, times, sizeof(int32_t) * 4);
+  memcpy(Self<Twin>(info).state->pace, times + 4, sizeof(int32_t) * 5);
   return info.Env().Undefined();
 }
 
@@ -208,7 +209,7 @@ void Reset(Twin& twin, uint32_t khz, int shift, uint32_t max_samples) {
   for (int32_t& i : s.dense)
     i = -1;
   for (int32_t* list : {s.v.coreVm, s.v.coreLast, s.v.coreHeir, s.v.target, s.v.heir, s.v.allowed,
-                        s.core_guest, s.core_owner})
+                        s.core_guest, s.core_owner, s.paced_from})
     for (int k = 0; k < FLUX_MAX_CORES; k++)
       list[k] = -1;
   s.ns_per_tick = 1e6 / khz;

@@ -32,6 +32,8 @@ enum {
   kWhyOverMax = 19,
   kWhyPolicyFault = 20,
   kWhyReset = 21,
+  kWhyRate = 22,
+  kWhySettling = 23,
   kWhyPending = 32,
   kWhyNoVcpu = 33,
   kWhyBridge = 34,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guard as C: arbiter/guard/guard.ts. Included once for each CPU level.
+// The guard as C: arbiter/guard/guard.ts and pace.ts. Included once for each CPU level.
 #ifndef HYPERFLUX_NATIVE_TWIN_GUARD_H
 #define HYPERFLUX_NATIVE_TWIN_GUARD_H
 
@@ -8,6 +8,7 @@
 namespace {
 
 constexpr int kGuardPasses = 4;
+enum { kPaceOn, kPaceVm, kPaceAll, kPaceBurst, kPaceBack };
 
 inline bool IsKnown(const TwinState& s, int32_t vm) {
   return static_cast<uint32_t>(vm) < FLUX_MAX_VMS && s.v.known[vm] != 0;
@@ -93,6 +94,62 @@ inline int Shed(TwinState& s, int32_t cores) {
   return shed;
 }
 
+inline int32_t BucketFull(const TwinState& s, int32_t until, int32_t between) {
+  const uint32_t now = static_cast<uint32_t>(s.v.head[kHeadNow]);
+  const int32_t left = static_cast<int32_t>(static_cast<uint32_t>(until) - now);
+  return left < 0 || left > s.pace[kPaceBurst] + between ? 0 : left;
+}
+
+inline void Refill(const TwinState& s, int32_t* until, int32_t between, int32_t sign) {
+  const uint32_t now = static_cast<uint32_t>(s.v.head[kHeadNow]);
+  *until = static_cast<int32_t>(now + static_cast<uint32_t>(BucketFull(s, *until, between) + sign * between));
+}
+
+inline void Charge(TwinState& s, int32_t k, int32_t victim, int32_t sign) {
+  Refill(s, &s.empty[victim], s.pace[kPaceVm], sign);
+  Refill(s, &s.empty_of_all, s.pace[kPaceAll], sign);
+  s.paced_from[k] = sign > 0 ? victim : kNoVm;
+  s.paced_to[k] = s.v.allowed[k];
+}
+
+inline int Restrain(TwinState& s, int32_t cores, bool* over) {
+  for (int32_t k = 0; k < cores; k++) {
+    if (s.paced_from[k] == kNoVm) continue;
+    if (s.v.coreVm[k] == s.paced_to[k] || (s.v.coreFlags[k] & kCoreMoving) != 0) {
+      s.paced_from[k] = kNoVm;
+    } else {
+      Charge(s, k, s.paced_from[k], -1);
+    }
+  }
+  int undone = 0;
+  for (int32_t k = 0; k < cores; k++) {
+    const int32_t victim = s.v.coreVm[k];
+    const int32_t next = s.v.allowed[k];
+    if (next == victim || victim == kNoVm) continue;
+    if (next != kNoVm) {
+      const int32_t uses = s.v.vmMin[next] < s.v.vmWants[next] ? s.v.vmMin[next] : s.v.vmWants[next];
+      if (s.v.vmCores[next] < uses) continue;
+    }
+    const int32_t burst = s.pace[kPaceBurst];
+    if (next != kNoVm && next == s.v.coreLast[k] && s.v.coreAge[k] < s.pace[kPaceBack]) {
+      Undo(s, k, kWhySettling, over);
+      undone++;
+    } else if (BucketFull(s, s.empty[victim], s.pace[kPaceVm]) > burst ||
+               BucketFull(s, s.empty_of_all, s.pace[kPaceAll]) > burst) {
+      Undo(s, k, kWhyRate, over);
+      undone++;
+    } else {
+      Charge(s, k, victim, 1);
+    }
+  }
+  return undone;
+}
+
+inline void Uncharge(TwinState& s, int32_t cores) {
+  for (int32_t k = 0; k < cores; k++)
+    if (s.paced_from[k] != kNoVm && s.v.allowed[k] == s.v.coreVm[k]) Charge(s, k, s.paced_from[k], -1);
+}
+
 inline int StandStill(TwinState& s, int32_t cores, bool* over) {
   for (int32_t k = 0; k < cores; k++) {
     if (s.v.allowed[k] != s.v.coreVm[k]) s.v.edits[k] = kWhyReset;
@@ -124,6 +181,7 @@ inline int RunGuard(TwinState& s) {
   bool over = false;
   int edited = TakeWishes(s, cores, &changes);
   CountAll(s, cores, &over);
+  if (s.pace[kPaceOn] != 0) edited += Restrain(s, cores, &over);
   if (changes != 0) {
     int undone = 0;
     for (int n = 0; n < kGuardPasses; n++) {
@@ -134,6 +192,7 @@ inline int RunGuard(TwinState& s) {
     if (undone != 0) edited += StandStill(s, cores, &over);
   }
   if (over) edited += Shed(s, cores);
+  if (s.pace[kPaceOn] != 0) Uncharge(s, cores);
   edited += CheckHeirs(s, cores);
   return edited;
 }

@@ -112,6 +112,11 @@ struct TwinState {
   int32_t have[FLUX_MAX_VMS + kStagger];
   int32_t last_take[FLUX_MAX_VMS + kStagger];
   int32_t count[FLUX_MAX_VMS + kStagger];
+  int32_t pace[5];  // arbiter/guard/pace.ts: on, between two takings from one VM and in all, burst, back
+  int32_t empty[FLUX_MAX_VMS + kStagger];
+  int32_t empty_of_all;
+  int32_t paced_from[FLUX_MAX_CORES + kStagger];
+  int32_t paced_to[FLUX_MAX_CORES + kStagger];
 
   struct {
     uint64_t turns, decisions, commands, grants, moves, parks, heirs, edits, core_events;

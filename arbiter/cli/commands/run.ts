@@ -13,6 +13,8 @@ interface RunOptions {
   minCores: number;
   maxCores?: number;
   mem: number;
+  weight: number;
+  sloUs: number;
   image?: string;
   unmanaged?: boolean;
   cpus?: string;
@@ -51,6 +53,8 @@ export function addRun(program: Command): void {
     .option('--vcpus <n>', 'vCPUs', integer(1, 16), 1)
     .option('--min-cores <n>', 'cores that it is guaranteed while it has work', integer(0, 16), 0)
     .option('--max-cores <n>', 'cores that it may have (default: its vCPUs, or the pool)', integer(1, 16))
+    .option('--weight <n>', "its share against other VMs', for the policy fair-share", integer(1, 10_000), 100)
+    .option('--slo-us <n>', 'the queueing delay to stay under, for the policy slo', integer(0, 10_000_000), 0)
     .option('--mem <MiB>', 'guest memory', integer(16, 1 << 20), 64)
     .option('--image <path>', 'another guest image than the one that was built')
     .option('--unmanaged', 'run under the ordinary Linux scheduler, without the arbiter')
@@ -104,6 +108,8 @@ function request(name: string, options: RunOptions): object {
     min_cores: options.minCores,
     mem_mib: options.mem,
     quantum_us: options.quantumUs,
+    weight: options.weight,
+    slo_us: options.sloUs,
     backend: options.backend,
     unmanaged: options.unmanaged === true,
     stats: options.stats === true,

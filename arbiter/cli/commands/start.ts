@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
@@ -18,6 +19,8 @@ interface StartOptions {
   cores?: string;
   policy: string;
   param: string[];
+  policyParams: string[];
+  guard: string[];
   leaseMs?: number;
   deadlineUs?: number;
   bridge: string;
@@ -52,7 +55,10 @@ const after = `
 Examples:
   $ hyperflux start
   $ hyperflux start --arbiter-core 0 --cores 1-3
-  $ hyperflux start --param threshold_us=20 --param quantum_us=5000
+  $ hyperflux start --policy-params threshold_us=20,quantum_us=5000
+  $ hyperflux start --policy fair-share
+  $ hyperflux start --policy classes --policy-params rules=classes.toml
+  $ hyperflux start --guard moves_per_s=5000 --guard back_us=200
   $ hyperflux start --foreground       ends with Ctrl-C; VMs go on unmanaged
 
 Logs: log/daemon.log and log/arbiter.log in the run directory.`;
@@ -67,7 +73,14 @@ export function addStart(program: Command): void {
     )
     .option('--cores <list>', "the cores that are managed, for example 1-3 (default: all but the arbiter's)")
     .option('--policy <name>', 'who decides', 'delay')
-    .option('--param <name=number>', 'a parameter of the policy; may be repeated', collect, [])
+    .option('--policy-params <name=number,...>', 'its parameters; hyperflux policy list shows them', collect, [])
+    .option('--param <name=number>', 'one of them; may be repeated', collect, [])
+    .option(
+      '--guard <name=number>',
+      'how often cores may be taken: moves_per_s, vm_moves_per_s, back_us; may be repeated',
+      collect,
+      [],
+    )
     .option('--lease-ms <n>', 'how long the arbiter may be silent before it is replaced', integer(50, 60_000))
     .option(
       '--deadline-us <n>',
@@ -118,12 +131,30 @@ const asText = ({ pid, pool, bridge, bridge_why }: Ready): string =>
   `the daemon runs (process ${pid}): arbiter on core ${pool!.arbiterCore}, managed cores ${formatCores(pool!.cores)}\n` +
   `bridge: ${bridge} (${bridge_why})`;
 
-function parseParam(text: string): [string, number] {
+function parseNumber(option: string, text: string): [string, number] {
   const [name, value] = [text.slice(0, text.indexOf('=')), text.slice(text.indexOf('=') + 1)];
   if (!text.includes('=') || name === '' || value === '' || !Number.isFinite(Number(value))) {
-    throw usage(`--param ${text}: give name=number, for example threshold_us=20`);
+    throw usage(
+      `${option} ${text}: give name=number, for example ${option === '--guard' ? 'back_us=200' : 'threshold_us=20'}`,
+    );
   }
   return [name, Number(value)];
+}
+
+/** Numbers, and the one parameter that is a file. */
+function policyParams({ param, policyParams }: StartOptions): object {
+  const all = [
+    ...param.map((text) => ['--param', text] as const),
+    ...policyParams.flatMap((list) => list.split(',').map((text) => ['--policy-params', text] as const)),
+  ];
+  const isFile = ([, text]: readonly [string, string]): boolean => text.startsWith('rules=');
+  const file = all.filter(isFile).at(-1)?.[1].slice('rules='.length);
+  if (file === '') throw usage('--policy-params rules=: the name of a file is missing');
+  return {
+    params: Object.fromEntries(all.filter((one) => !isFile(one)).map(([option, text]) => parseNumber(option, text))),
+    // The daemon has another working directory.
+    ...(file === undefined ? {} : { rules: resolve(file) }),
+  };
 }
 
 function daemonConfig(paths: RunPaths, options: StartOptions): object {
@@ -138,7 +169,8 @@ function daemonConfig(paths: RunPaths, options: StartOptions): object {
   return {
     run: paths.dir,
     policy: options.policy,
-    params: Object.fromEntries(options.param.map(parseParam)),
+    ...policyParams(options),
+    guard: Object.fromEntries(options.guard.map((text) => parseNumber('--guard', text))),
     bridge: options.bridge,
     cpuset: options.cpuset ? 'auto' : 'off',
     pm_qos: options.pmQos === true,
