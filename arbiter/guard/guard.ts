@@ -55,6 +55,8 @@ export function makeGuard(view: View, state: GuardState): () => number {
   const { known, limit, allowed, edits, pace } = state;
   /** Cores of each VM that this turn names, heirs included, if everything allowed happened. */
   const count = new Int32Array(MAX_VMS);
+  /** Of those, the ones that it has already. What it is only just given may not come: it can have no vCPU for it. */
+  const keeps = new Int32Array(MAX_VMS);
   /** What takeWishes and countAll found, so that passes with nothing to do are left out. */
   const found = smallArray(2);
 
@@ -83,7 +85,10 @@ export function makeGuard(view: View, state: GuardState): () => number {
           edited++;
         }
       }
-      if (owner !== NO_VM) count[owner] = 0;
+      if (owner !== NO_VM) {
+        count[owner] = 0;
+        keeps[owner] = 0;
+      }
       if (inherits !== NO_VM && isKnown(inherits)) count[inherits] = 0;
       allowed[k] = next;
       edits[k] = edit;
@@ -100,14 +105,19 @@ export function makeGuard(view: View, state: GuardState): () => number {
     found[F_OVER] = 0;
     for (let k = 0; k < cores; k++) {
       const next = allowed[k];
-      if (next !== NO_VM) add(next);
+      if (next === NO_VM) continue;
+      add(next);
+      if (next === coreVm[k]) keeps[next]++;
     }
   }
 
   function undo(k: number, reason: number): void {
     if (allowed[k] !== NO_VM) count[allowed[k]]--;
     allowed[k] = coreVm[k];
-    if (coreVm[k] !== NO_VM) add(coreVm[k]);
+    if (coreVm[k] !== NO_VM) {
+      add(coreVm[k]);
+      keeps[coreVm[k]]++;
+    }
     edits[k] = reason;
   }
 
@@ -125,7 +135,7 @@ export function makeGuard(view: View, state: GuardState): () => number {
       }
       if (owner === NO_VM || !isKnown(owner)) continue;
       const uses = vmMin[owner] < vmWants[owner] ? vmMin[owner] : vmWants[owner];
-      if (count[owner] < uses) {
+      if (keeps[owner] < uses) {
         undo(k, WHY_KEEPS_GUARANTEE);
         undone++;
       }
@@ -156,7 +166,11 @@ export function makeGuard(view: View, state: GuardState): () => number {
       if (allowed[k] !== NO_VM) count[allowed[k]] = 0;
       allowed[k] = coreVm[k];
     }
-    for (let k = 0; k < cores; k++) if (coreVm[k] !== NO_VM) count[coreVm[k]] = 0;
+    for (let k = 0; k < cores; k++) {
+      if (coreVm[k] === NO_VM) continue;
+      count[coreVm[k]] = 0;
+      keeps[coreVm[k]] = 0;
+    }
     countAll(cores);
     return cores;
   }

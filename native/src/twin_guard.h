@@ -33,7 +33,7 @@ inline int TakeWishes(TwinState& s, int32_t cores, int* changes) {
         edited++;
       }
     }
-    if (owner != kNoVm) s.count[owner] = 0;
+    if (owner != kNoVm) s.count[owner] = s.keeps[owner] = 0;
     if (IsKnown(s, inherits)) s.count[inherits] = 0;
     s.v.allowed[k] = next;
     s.v.edits[k] = edit;
@@ -47,14 +47,21 @@ inline void CountOne(TwinState& s, int32_t vm, bool* over) {
 
 inline void CountAll(TwinState& s, int32_t cores, bool* over) {
   *over = false;
-  for (int32_t k = 0; k < cores; k++)
-    if (s.v.allowed[k] != kNoVm) CountOne(s, s.v.allowed[k], over);
+  for (int32_t k = 0; k < cores; k++) {
+    const int32_t next = s.v.allowed[k];
+    if (next == kNoVm) continue;
+    CountOne(s, next, over);
+    if (next == s.v.coreVm[k]) s.keeps[next]++;
+  }
 }
 
 inline void Undo(TwinState& s, int32_t k, int32_t reason, bool* over) {
   if (s.v.allowed[k] != kNoVm) s.count[s.v.allowed[k]]--;
   s.v.allowed[k] = s.v.coreVm[k];
-  if (s.v.coreVm[k] != kNoVm) CountOne(s, s.v.coreVm[k], over);
+  if (s.v.coreVm[k] != kNoVm) {
+    CountOne(s, s.v.coreVm[k], over);
+    s.keeps[s.v.coreVm[k]]++;
+  }
   s.v.edits[k] = reason;
 }
 
@@ -71,7 +78,7 @@ inline int Pass(TwinState& s, int32_t cores, bool* over) {
     }
     if (owner == kNoVm || !IsKnown(s, owner)) continue;
     const int32_t uses = s.v.vmMin[owner] < s.v.vmWants[owner] ? s.v.vmMin[owner] : s.v.vmWants[owner];
-    if (s.count[owner] < uses) {
+    if (s.keeps[owner] < uses) {
       Undo(s, k, kWhyKeepsGuarantee, over);
       undone++;
     }
@@ -157,7 +164,7 @@ inline int StandStill(TwinState& s, int32_t cores, bool* over) {
     s.v.allowed[k] = s.v.coreVm[k];
   }
   for (int32_t k = 0; k < cores; k++)
-    if (s.v.coreVm[k] != kNoVm) s.count[s.v.coreVm[k]] = 0;
+    if (s.v.coreVm[k] != kNoVm) s.count[s.v.coreVm[k]] = s.keeps[s.v.coreVm[k]] = 0;
   CountAll(s, cores, over);
   return cores;
 }

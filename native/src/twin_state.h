@@ -112,6 +112,7 @@ struct TwinState {
   int32_t have[FLUX_MAX_VMS + kStagger];
   int32_t last_take[FLUX_MAX_VMS + kStagger];
   int32_t count[FLUX_MAX_VMS + kStagger];
+  int32_t keeps[FLUX_MAX_VMS + kStagger];
   int32_t pace[5];  // arbiter/guard/pace.ts: on, between two takings from one VM and in all, burst, back
   int32_t empty[FLUX_MAX_VMS + kStagger];
   int32_t empty_of_all;

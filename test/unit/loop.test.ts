@@ -213,8 +213,8 @@ describe('loop: cores follow work', () => {
 describe('loop: which vCPU', () => {
   test('the one that was forced, then the one that is held, then the longest queue', () => {
     for (const [vcpu, prepare] of [
-      [2, (w: World) => (w.held(0, 1, HELD_HELD), w.held(0, 2, HELD_FORCED))],
-      [1, (w: World) => w.held(0, 1, HELD_HELD)],
+      [2, (w: World) => (w.context(0, 1, HELD_HELD), w.context(0, 2, HELD_FORCED))],
+      [1, (w: World) => w.context(0, 1, HELD_HELD)],
       [3, (w: World) => w.queue(0, 3, 9)],
     ] as const) {
       const w = new World();
@@ -233,7 +233,7 @@ describe('loop: which vCPU', () => {
     const parked = w.time - 300_000;
     w.table[at + W_VCPU_T_PARKED_LO] = (parked % 2 ** 32) | 0;
     w.table[at + W_VCPU_T_PARKED_HI] = Math.floor(parked / 2 ** 32);
-    w.held(0, 1, HELD_HELD);
+    w.context(0, 1, HELD_HELD);
     w.run(1);
     expect(w.stats.view.vmDelay[0]).toBeGreaterThanOrEqual((300 * 1000) / 64);
     expect(w.ownerVcpu(1)).toBe(1);

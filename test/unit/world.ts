@@ -22,20 +22,27 @@ import {
   W_VCPU_HELD,
   W_VCPU_PINNED,
   W_VCPU_WORD,
+  W_VM_GROUP,
+  W_VM_HINT_CORES,
+  W_VM_HINT_UNTIL_TSC_HI,
+  W_VM_HINT_UNTIL_TSC_LO,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
   W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
   W_VM_RING_OLDEST,
+  W_VM_SLO_US,
   W_VM_STATE,
   W_VM_VCPUS,
   W_VM_VM_CLASS,
+  W_VM_WEIGHT,
 } from '../../arbiter/abi/layout.gen.ts';
 import { SimBridge } from '../../arbiter/bridge/sim.ts';
 import {
   ARENA_WORDS,
   coreBase,
   guestVcpuBase,
+  heirOfWord,
   makeHandle,
   ownerOf,
   slotOf,
@@ -54,7 +61,8 @@ import type { Counter } from '../../arbiter/loop/stats.ts';
 import { counter, resetStats, STATS_BYTES, statsOver } from '../../arbiter/loop/stats.ts';
 import type { Turn } from '../../arbiter/loop/turn.ts';
 import { makeTurn } from '../../arbiter/loop/turn.ts';
-import { attachVm } from '../../arbiter/loop/vms.ts';
+import { N_NUDGE } from '../../arbiter/loop/state.ts';
+import { attachVm, configureVm } from '../../arbiter/loop/vms.ts';
 import type { Decider, Policy } from '../../arbiter/policy/api.ts';
 import { delay } from '../../arbiter/policy/builtin/delay.ts';
 
@@ -69,6 +77,9 @@ export interface VmOptions {
   max?: number;
   booted?: boolean;
   quantumUs?: number;
+  weight?: number;
+  sloUs?: number;
+  group?: number;
 }
 
 export class World {
@@ -135,6 +146,9 @@ export class World {
     this.table[at + W_VM_MIN_CORES] = options.min ?? 0;
     this.table[at + W_VM_MAX_CORES] = options.max ?? vcpus;
     this.table[at + W_VM_QUANTUM_US] = options.quantumUs ?? 0;
+    this.table[at + W_VM_WEIGHT] = options.weight ?? 0;
+    this.table[at + W_VM_SLO_US] = options.sloUs ?? 0;
+    this.table[at + W_VM_GROUP] = options.group ?? 0;
     for (let v = 0; v < vcpus; v++) {
       const base = tableVcpuBase(slot, v);
       this.table[base + W_VCPU_WORD] = vcpuWord(VCPU_PARKED, 0xffff);
@@ -144,6 +158,25 @@ export class World {
     this.arena[summaryBase(slot) + W_SUMMARY_FLAGS] = options.booted === false ? 0 : SUMMARY_BOOTED;
     attachVm(this.mem, this.state, slot);
     return slot;
+  }
+
+  /** hyperfluxd announces need, and the loop is told to read it. */
+  hint(slot: number, cores: number, us: number): void {
+    const until = this.time + us * 1000;
+    const at = vmBase(slot);
+    this.table[at + W_VM_HINT_CORES] = cores;
+    this.table[at + W_VM_HINT_UNTIL_TSC_LO] = (until % 2 ** 32) | 0;
+    this.table[at + W_VM_HINT_UNTIL_TSC_HI] = Math.floor(until / 2 ** 32);
+    configureVm(this.mem, this.state, slot);
+    this.state.n[N_NUDGE] = 1;
+  }
+
+  /** Cores that the VM has, those on their way to it included. */
+  held(slot: number): number {
+    return this.cores.filter((core) => {
+      const handle = heirOfWord(this.low(core));
+      return handle !== 0 && slotOf(handle) === slot;
+    }).length;
   }
 
   /** The guest writes its queue: `length` runnable uThreads, the oldest for `agoUs`. */
@@ -180,7 +213,7 @@ export class World {
     this.table[vmBase(slot) + W_VM_RING_OLDEST] = this.stamp(agoUs);
   }
 
-  held(slot: number, vcpu: number, held: number): void {
+  context(slot: number, vcpu: number, held: number): void {
     this.table[tableVcpuBase(slot, vcpu) + W_VCPU_HELD] = held;
     this.arena[summaryBase(slot) + W_SUMMARY_SEQ]++;
   }

@@ -16,8 +16,8 @@ export const LEVELS = 8;
 
 /** Passes over the VMs in one turn. Each serves one VM of each level; the next turn serves the next. */
 const ROUNDS = 4;
-/** A claim that nobody could serve is left out for so many turns, so that it does not stand before the others. */
-const PATIENCE = 8;
+/** Passes that may serve nobody: whoever is refused stands back, so that the next one in line is tried, too. */
+const REFUSALS = 2;
 
 export interface Rules {
   /** At which level the VM claims one more core. `have`: what it has, with what this turn gave and took. */
@@ -53,8 +53,8 @@ export function makeClaims(view: Figures, out: Wishes, keptFrom = 0): Claims {
   const more = new Int32Array(MAX_VMS);
   const also = smallArray(1);
   const kept = smallArray(1);
-  /** The turn in which the VM's claim could not be served. */
-  const refused = new Int32Array(MAX_VMS).fill(-PATIENCE);
+  /** The turn in which the VM's claim could last not be served. */
+  const refused = new Int32Array(MAX_VMS);
   const best = smallArray(LEVELS);
   const urgencies = smallArray(LEVELS);
   /** Cores that nobody has and nobody was given yet, and the number of this turn. */
@@ -103,18 +103,20 @@ export function makeClaims(view: Figures, out: Wishes, keptFrom = 0): Claims {
     why[k] = reason;
   }
 
-  function serveOne(vm: number, level: number, rules: Rules): void {
+  /** Returns 1 if the claim was served. */
+  function serveOne(vm: number, level: number, rules: Rules): number {
     let k = idleCore(vm, level);
     const taken = k < 0;
     if (taken) k = coreToTake(vm, level, rules);
     if (k >= 0) give(vm, k, rules.reason(vm, level, taken));
     else refused[vm] = n[TURN];
+    return k >= 0 ? 1 : 0;
   }
 
   function consider(vm: number, rules: Rules): number {
+    if (refused[vm] === n[TURN]) return 0;
     const level = rules.level(vm, have[vm]);
     if (level <= 0) return 0;
-    if (n[IDLE] === 0 && ((n[TURN] - refused[vm]) | 0) < PATIENCE) return 0;
     const urgency = rules.urgency(vm);
     if (best[level] === NO_VM || urgency > urgencies[level]) {
       best[level] = vm;
@@ -123,21 +125,23 @@ export function makeClaims(view: Figures, out: Wishes, keptFrom = 0): Claims {
     return 1;
   }
 
-  /** Returns whether another pass could serve anybody. */
-  function round(rules: Rules): boolean {
+  /** Returns how many claims were served; -1: there was none. */
+  function round(rules: Rules): number {
     const count = head[HEAD_HOT];
     const others = also[0];
     let claims = 0;
     for (let level = 1; level < LEVELS; level++) best[level] = NO_VM;
     for (let i = 0; i < count; i++) claims += consider(hot[i], rules);
     for (let i = 0; i < others; i++) claims += consider(more[i], rules);
-    if (claims === 0) return false;
+    if (claims === 0) return -1;
+    let served = 0;
     for (let level = LEVELS - 1; level > 0; level--) {
       const vm = best[level];
       // What a higher level was given or taken may have changed the claim.
-      if (vm !== NO_VM && rules.level(vm, have[vm]) === level) serveOne(vm, level, rules);
+      if (vm !== NO_VM && rules.level(vm, have[vm]) === level)
+        served += serveOne(vm, level, rules);
     }
-    return true;
+    return served;
   }
 
   return {
@@ -157,8 +161,11 @@ export function makeClaims(view: Figures, out: Wishes, keptFrom = 0): Claims {
       n[TURN] = (n[TURN] + 1) | 0;
     },
     serve(rules): void {
-      for (let i = 0; i < ROUNDS; i++) {
-        if (!round(rules)) break;
+      let refusals = 0;
+      for (let i = 0; i < ROUNDS && refusals < REFUSALS; i++) {
+        const served = round(rules);
+        if (served < 0) break;
+        if (served === 0) refusals++;
       }
       chooseHeirs();
     },
