@@ -13,7 +13,8 @@ import { makeProgress, silent, type Progress } from '../lib/progress.ts';
 import { allMet, formatReport, goal, type Goal, type Report, writeReport } from '../lib/schema.ts';
 import { renderReport } from '../lib/table.ts';
 import { memoryName } from './memory.ts';
-import { turnName } from './turns.ts';
+import { turnName, type TurnFigures } from './turns.ts';
+import { USER_RATIO, USER_WORLDS, userName } from './user.ts';
 import type { Agreement } from './agree.ts';
 import type { FromWorker, Outcome, Results, Task } from './worker.ts';
 import { KINDS, SIZES } from './worlds.ts';
@@ -75,7 +76,7 @@ function run<W extends Task['what']>(
   });
 }
 
-function goalsOf(agreement: Agreement, { turns, memory }: Outcome): Goal[] {
+function goalsOf(agreement: Agreement, { turns, memory }: Outcome, user: TurnFigures): Goal[] {
   const goals: Goal[] = [];
   const wrong = agreement.difference === undefined ? 0 : 1;
   goals.push(
@@ -91,6 +92,12 @@ function goalsOf(agreement: Agreement, { turns, memory }: Outcome): Goal[] {
       const name = turnName(kind, vms);
       goals.push(goal(`${name}, p50 over C`, RATIO, turns.ratios.get(name)));
     }
+  }
+  for (const world of USER_WORLDS) {
+    const name = turnName(world.kind, world.vms);
+    const [theirs, ours] = [user.ratios.get(name), turns.ratios.get(name)];
+    const over = theirs === undefined || ours === undefined ? undefined : theirs / ours;
+    goals.push(goal(`${userName(world)}, over the built-in one`, USER_RATIO, over, 'each p50 over C in its thread'));
   }
   for (const kind of KINDS)
     goals.push(
@@ -113,9 +120,11 @@ export async function bench(options: LoopBenchOptions = {}): Promise<number> {
   const progress = options.quiet === true ? silent : makeProgress();
   let agreement: Agreement;
   let outcome: Outcome;
+  let user: TurnFigures;
   try {
     agreement = await run('agree', options, progress);
     outcome = await run('measure', options, progress);
+    user = await run('user', options, progress);
   } finally {
     progress.end();
   }
@@ -128,8 +137,8 @@ export async function bench(options: LoopBenchOptions = {}): Promise<number> {
       loaded_as: options.modules === true ? 'modules' : 'one script',
       quick: options.quick === true,
     },
-    rows: [...outcome.turns.rows, ...outcome.signal, ...outcome.memory.rows],
-    goals: goalsOf(agreement, outcome),
+    rows: [...outcome.turns.rows, ...user.rows, ...outcome.signal, ...outcome.memory.rows],
+    goals: goalsOf(agreement, outcome, user),
   };
   if (options.out !== undefined) writeReport(options.out, report);
   process.stdout.write(options.json === true ? formatReport(report) : renderReport(report));

@@ -37,14 +37,19 @@ export interface TurnFigures {
 export const turnName = (kind: Kind, vms: number): string =>
   `${kind} turn, ${vms} ${vms === 1 ? 'VM' : 'VMs'}`;
 
+export interface TurnWorld {
+  kind: Kind;
+  vms: Size;
+}
+
+const allWorlds: readonly TurnWorld[] = KINDS.flatMap((kind) => SIZES.map((vms) => ({ kind, vms })));
+
 /** Both loops take every branch here often enough to be compiled for good. */
-export function warmUp(stage: Stage): void {
-  for (const kind of KINDS) {
-    for (const vms of SIZES) {
-      setUp(stage, kind, vms);
-      for (let n = 0; n < 4; n++) {
-        for (const language of LANGUAGES) run(stage, language, kind, vms, TURNS[vms]);
-      }
+export function warmUp(stage: Stage, worlds: readonly TurnWorld[] = allWorlds): void {
+  for (const { kind, vms } of worlds) {
+    setUp(stage, kind, vms);
+    for (let n = 0; n < 4; n++) {
+      for (const language of LANGUAGES) run(stage, language, kind, vms, TURNS[vms]);
     }
   }
 }
@@ -79,9 +84,13 @@ function note(stage: Stage, kind: Kind): void {
   stage.set('calls_per_turn', clockCalls(kind));
 }
 
-export async function measureTurns(stage: Stage, rounds: number, progress: Progress): Promise<TurnFigures> {
+export async function measureTurns(
+  stage: Stage,
+  rounds: number,
+  progress: Progress,
+  worlds: readonly TurnWorld[] = allWorlds,
+): Promise<TurnFigures> {
   const nsPerTick = 1e6 / stage.khz;
-  const worlds = KINDS.flatMap((kind) => SIZES.map((vms) => ({ kind, vms })));
   const cells = worlds.map(({ kind, vms }) => {
     const capacity = rounds * TURNS[vms];
     return { kind, vms, ts: new Samples(capacity), c: new Samples(capacity) };

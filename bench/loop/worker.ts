@@ -14,9 +14,10 @@ import { measureMemory, type MemoryFigures } from './memory.ts';
 import { measureSignal, signalNotMeasured } from './signal.ts';
 import { Stage } from './stage.ts';
 import { measureTurns, warmUp, type TurnFigures } from './turns.ts';
+import { measureUser } from './user.ts';
 
 export interface Task {
-  what: 'agree' | 'measure';
+  what: 'agree' | 'measure' | 'user';
   /** Where the loops run. */
   core: number;
   /** Where flags are raised; null: there is no second core. */
@@ -41,6 +42,7 @@ export interface Outcome {
 export interface Results {
   agree: Agreement;
   measure: Outcome;
+  user: TurnFigures;
 }
 
 export type FromWorker =
@@ -92,6 +94,9 @@ pinThread(task.core);
 if (task.what === 'agree') {
   progress.stage('comparing decisions');
   say({ op: 'result', result: agree(new Stage(1), { worlds: task.agreeWorlds, turns: 100 }) });
+} else if (task.what === 'user') {
+  progress.stage("a user's policy");
+  void measureUser(MAX_SAMPLES, task.turnRounds, progress).then((result) => say({ op: 'result', result }));
 } else {
   void measure(task).then((outcome) => say({ op: 'result', result: outcome }));
 }
