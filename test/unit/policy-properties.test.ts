@@ -92,9 +92,9 @@ describe.each(builtinPolicies.map((policy) => [policy.name, policy] as const))('
     fc.assert(
       fc.property(town, (options) => {
         const crowd = new Crowd({ ...options, policy, params, pingPongUs });
-        crowd.run(600, restless(crowd));
+        crowd.run(400, restless(crowd));
       }),
-      runs(40),
+      runs(25),
     );
   });
 
@@ -115,7 +115,7 @@ describe.each(builtinPolicies.map((policy) => [policy.name, policy] as const))('
           if (!liar) expect(wants[slot].longest, `VM ${slot}`).toBeLessThan(200);
         });
       }),
-      runs(25),
+      runs(15),
     );
   });
 
@@ -135,7 +135,7 @@ describe.each(builtinPolicies.map((policy) => [policy.name, policy] as const))('
         crowd.run(bound + 500, () => wants.forEach((want) => want.see()));
         wants.forEach((want, slot) => expect(want.longest, `VM ${slot}`).toBeLessThan(bound));
       }),
-      runs(25),
+      runs(15),
     );
   });
 
@@ -149,7 +149,7 @@ describe.each(builtinPolicies.map((policy) => [policy.name, policy] as const))('
         };
         expect(once()).toBe(once());
       }),
-      runs(5),
+      runs(3),
     );
   });
 });
@@ -192,6 +192,6 @@ test('any policy: no core is lost, no limit broken, no used guarantee taken, no 
       const crowd = new Crowd({ ...options, policy: anyPolicy(kind) });
       crowd.run(500, restless(crowd));
     }),
-    runs(100),
+    runs(50),
   );
 });

@@ -79,6 +79,7 @@ const T_QUANTUM = 1;
 function bind(view: Figures, out: Wishes): Hot<Record<string, number>> {
   const { head, vmMin, vmMax, vmWants, vmDelay, vmAway, vmFlags, vmGroup, vmPlan } = view;
   const { coreVm, coreFlags, coreAge } = view;
+  const { target, heir } = out;
   const claims = makeClaims(view, out);
   const { have } = claims;
   const equal = makeEquals(view, have);
@@ -89,6 +90,20 @@ function bind(view: Figures, out: Wishes): Hot<Record<string, number>> {
   const together = smallArray(MAX_GROUPS);
   /** Cores that the class has; what this turn takes from it counts from the next one on. */
   const total = smallArray(MAX_GROUPS);
+
+  /** Heirs are within the limits of their class, too. */
+  function limitHeirs(): void {
+    const cores = head[HEAD_CORES];
+    for (let k = 0; k < cores; k++) {
+      const vm = heir[k];
+      if (vm === NO_VM) continue;
+      const group = vmGroup[vm];
+      const owner = target[k];
+      const stays = owner !== NO_VM && vmGroup[owner] === group;
+      if (have[vm] >= each[group] || (!stays && total[group] >= together[group])) heir[k] = NO_VM;
+      else if (!stays) total[group]++;
+    }
+  }
 
   function planned(vm: number, cores: number): boolean {
     return vmPlan[vm] !== NO_PLAN && cores < vmPlan[vm];
@@ -134,6 +149,7 @@ function bind(view: Figures, out: Wishes): Hot<Record<string, number>> {
       for (let k = 0; k < cores; k++) if (coreVm[k] !== NO_VM) total[vmGroup[coreVm[k]]]++;
       claims.begin();
       claims.serve(rules);
+      limitHeirs();
     },
     configure(given, stampsPerUs): void {
       const of = (group: number, field: RuleField): number =>

@@ -57,17 +57,18 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
     }
   }
 
+  /** Those who have wanted something all along say where the floor is. */
   function look(vm: number): void {
-    if (vmWants[vm] === 0) {
-      wanted[vm] = 0;
-      return;
-    }
-    if (wanted[vm] === 0 && virtual[vm] < floor[0]) virtual[vm] = floor[0];
-    wanted[vm] = 1;
-    if (virtual[vm] < floor[1]) floor[1] = virtual[vm];
+    if (vmWants[vm] === 0) wanted[vm] = 0;
+    else if (wanted[vm] !== 0 && virtual[vm] < floor[1]) floor[1] = virtual[vm];
   }
 
+  /** Whoever comes begins there. */
   function measure(vm: number): void {
+    if (vmWants[vm] !== 0 && wanted[vm] === 0) {
+      if (virtual[vm] < floor[0]) virtual[vm] = floor[0];
+      wanted[vm] = 1;
+    }
     const lead = virtual[vm] - floor[0];
     ahead[vm] = lead < FAR ? lead : FAR;
   }
@@ -93,9 +94,9 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
       if (level === GUARANTEE) return ahead[victim] + FAR;
       if (coreAge[k] < times[TENURE] || have[victim] <= vmMin[victim]) return -1;
       const lead = ahead[victim] - ahead[vm];
-      // Not if the taker would then run ahead faster than the giver did: it would only come back.
-      const fair = (have[vm] + 1) * vmWeight[victim] <= have[victim] * vmWeight[vm];
-      return lead >= times[SLICE] && fair ? lead : -1;
+      // A lead that does not grow needs nobody's core: whole shares settle.
+      const grows = have[victim] * vmWeight[vm] > have[vm] * vmWeight[victim];
+      return lead >= times[SLICE] && grows ? lead : -1;
     },
     reason: (_vm, level, taken) =>
       level === GUARANTEE ? WHY_GUARANTEE : taken ? WHY_WEIGHT : WHY_IDLE_CORE,

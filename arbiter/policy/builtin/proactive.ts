@@ -15,8 +15,10 @@ import {
   CLASS_LC,
   CORE_IDLE,
   HEAD_CHANGES,
+  HEAD_CORES,
   HEAD_NOW,
   MAX_VMS,
+  NO_VM,
   POLICY_API,
   smallArray,
   VM_BOOTING,
@@ -48,6 +50,7 @@ const T_QUANTUM = 2;
 function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
   const { head, vmClass, vmMin, vmMax, vmWants, vmDelay, vmAway, vmFlags, vmHint, vmHintUntil } = view;
   const { coreFlags, coreAge } = view;
+  const { target, heir } = out;
   const claims = makeClaims(view, out, LC_STARVED);
   const { have, more, also, kept } = claims;
   const equal = makeEquals(view, have);
@@ -93,6 +96,15 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
     return vmWants[vm] > cores || honoured[vm] !== vmHintUntil[vm];
   }
 
+  /** What a VM yields of announced cores is kept for it: nobody inherits them. */
+  function keepYields(): void {
+    const cores = head[HEAD_CORES];
+    for (let k = 0; k < cores; k++) {
+      const vm = target[k];
+      if (vm !== NO_VM && have[vm] <= announced[vm]) heir[k] = NO_VM;
+    }
+  }
+
   const rules: Rules = {
     level(vm, cores): number {
       const lc = vmClass[vm] === CLASS_LC;
@@ -131,6 +143,7 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
       claims.begin();
       readHints();
       claims.serve(rules);
+      if (also[0] !== 0) keepYields();
     },
     configure({ threshold_us, tenure_us, quantum_us }, stampsPerUs): void {
       times[T_THRESHOLD] = threshold_us * stampsPerUs;

@@ -2,8 +2,8 @@
  * The built-in policy `static`: a fixed partition, what most platforms do today and
  * what the others are compared with.
  *
- * Every VM has its guaranteed cores for itself; what is left is dealt out by weight,
- * one core at a time, up to each VM's maximum. Cores are dealt anew when a VM comes
+ * Every VM has its guaranteed cores for itself; of what is left, whoever has none gets
+ * one, and the rest is dealt out by weight, up to each VM's maximum. Cores are dealt anew when a VM comes
  * or goes or is configured, and then change hands as seldom as possible. They never
  * follow the load: what its VM does not use stays idle. A VM whose part is nothing,
  * because there are more VMs than cores, does not run.
@@ -46,13 +46,15 @@ function bind(view: Figures, out: Wishes): () => void {
     return count;
   }
 
-  /** Who has least for its weight; NO_VM: everybody has its maximum. */
-  function poorest(count: number): number {
+  /** Who gets the next core: the highest averages method, as for seats in a parliament. NO_VM: all have their maximum. */
+  function next(count: number): number {
     let found = NO_VM;
     for (let i = 0; i < count; i++) {
       const vm = present[i];
       if (part[vm] >= vmMax[vm]) continue;
-      if (found === NO_VM || part[vm] * vmWeight[found] < part[found] * vmWeight[vm]) found = vm;
+      // Whoever has none goes first, in the order of the slots.
+      if (part[vm] === 0) return vm;
+      if (found === NO_VM || (part[vm] + 1) * vmWeight[found] < (part[found] + 1) * vmWeight[vm]) found = vm;
     }
     return found;
   }
@@ -65,7 +67,7 @@ function bind(view: Figures, out: Wishes): () => void {
       left -= part[vm];
     }
     for (; left > 0; left--) {
-      const vm = poorest(count);
+      const vm = next(count);
       if (vm === NO_VM) break;
       part[vm]++;
     }
