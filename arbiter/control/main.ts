@@ -101,7 +101,8 @@ async function settleBridge(shared: Shared, config: DaemonConfig, log: Log): Pro
 function takeRules(config: DaemonConfig): RuleSet | undefined {
   const { policy, rules: path } = config;
   if ((path !== undefined) !== (policy === 'classes')) {
-    const hint = 'hyperflux start --policy classes --policy-params rules=FILE; docs/policies.md describes the file.';
+    const hint =
+      'hyperflux start --policy classes --policy-params rules=FILE; docs/policies.md describes the file.';
     throw new ControlError(
       'usage',
       path === undefined ? 'the policy classes needs a file of rules' : `the policy ${policy} has no rules`,

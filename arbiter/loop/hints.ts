@@ -26,10 +26,13 @@ export function takeHint(mem: LoopMemory, s: LoopState, slot: number): void {
   if (cores === 0) return;
   clock.now();
   const now = wide(clock.words[0], clock.words[1]);
-  const left = (wide(table[at + W_VM_HINT_UNTIL_TSC_LO], table[at + W_VM_HINT_UNTIL_TSC_HI]) - now) / 2 ** mem.stampShift;
+  const left =
+    (wide(table[at + W_VM_HINT_UNTIL_TSC_LO], table[at + W_VM_HINT_UNTIL_TSC_HI]) - now) /
+    2 ** mem.stampShift;
   if (left < 1) return;
   s.view.vmHint[slot] = Math.min(cores, s.view.vmMax[slot]);
-  s.view.vmHintUntil[slot] = (Math.floor(now / 2 ** mem.stampShift) % 2 ** 32 | 0) + Math.min(left, AGE_MAX);
+  s.view.vmHintUntil[slot] =
+    ((Math.floor(now / 2 ** mem.stampShift) % 2 ** 32) | 0) + Math.min(left, AGE_MAX);
   s.n[N_HINTS]++;
 }
 

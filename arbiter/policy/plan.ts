@@ -80,11 +80,11 @@ export function adoptPlan(
     const where = `target ${i + 1}, ${name}`;
     const vm = byName.get(name);
     if (vm === undefined) problems.push(`${where}: there is no such VM`);
-    else if (!Number.isInteger(cores) || cores < 0)
-      problems.push(`${where}: ${cores} is no number of cores`);
+    else if (!Number.isInteger(cores) || cores < 0) problems.push(`${where}: ${cores} is no number of cores`);
     else if (planned.has(vm.slot)) problems.push(`${where}: an earlier target names it`);
     else {
-      if (cores > vm.max) problems.push(`${where}: ${cores} cores are more than its ${vm.max}, which it gets`);
+      if (cores > vm.max)
+        problems.push(`${where}: ${cores} cores are more than its ${vm.max}, which it gets`);
       let number = reasons.indexOf(reason);
       if (number < 0) number = reasons.push(reason) - 1;
       planned.set(vm.slot, Math.min(cores, vm.max));

@@ -221,7 +221,7 @@ export function reconfigure(table: Int32Array, slot: number, { group, hint }: Re
   const at = vmBase(slot);
   if (group !== undefined) table[at + W_VM_GROUP] = group;
   if (hint !== undefined) {
-    table[at + W_VM_HINT_UNTIL_TSC_LO] = hint.untilTsc % 2 ** 32 | 0;
+    table[at + W_VM_HINT_UNTIL_TSC_LO] = (hint.untilTsc % 2 ** 32) | 0;
     table[at + W_VM_HINT_UNTIL_TSC_HI] = Math.floor(hint.untilTsc / 2 ** 32);
     table[at + W_VM_HINT_CORES] = hint.cores;
   }

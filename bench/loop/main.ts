@@ -97,7 +97,9 @@ function goalsOf(agreement: Agreement, { turns, memory }: Outcome, user: TurnFig
     const name = turnName(world.kind, world.vms);
     const [theirs, ours] = [user.ratios.get(name), turns.ratios.get(name)];
     const over = theirs === undefined || ours === undefined ? undefined : theirs / ours;
-    goals.push(goal(`${userName(world)}, over the built-in one`, USER_RATIO, over, 'each p50 over C in its thread'));
+    goals.push(
+      goal(`${userName(world)}, over the built-in one`, USER_RATIO, over, 'each p50 over C in its thread'),
+    );
   }
   for (const kind of KINDS)
     goals.push(

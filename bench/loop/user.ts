@@ -26,12 +26,19 @@ export const USER_WORLDS: readonly TurnWorld[] = [
 const OF = 'with a policy of 30 lines';
 export const userName = ({ kind, vms }: TurnWorld): string => `${turnName(kind, vms)}, ${OF}`;
 
-export async function measureUser(maxSamples: number, rounds: number, progress: Progress): Promise<TurnFigures> {
+export async function measureUser(
+  maxSamples: number,
+  rounds: number,
+  progress: Progress,
+): Promise<TurnFigures> {
   const stage = new Stage(maxSamples, longestWait);
   warmUpLoop(stage.mem, stage.state, stage.turn);
   stage.live();
   warmUp(stage, USER_WORLDS);
   const figures = await measureTurns(stage, rounds, progress, USER_WORLDS);
-  const rows = figures.rows.map((row): Row => ({ ...row, name: row.name.replace(/, (C|TypeScript)$/, `, ${OF}, $1`) }));
+  const rows = figures.rows.map((row): Row => ({
+    ...row,
+    name: row.name.replace(/, (C|TypeScript)$/, `, ${OF}, $1`),
+  }));
   return { ...figures, rows };
 }

@@ -19,7 +19,14 @@ import {
   W_SUMMARY_NEXT_TIMER,
   W_SUMMARY_SEQ,
 } from '../../arbiter/abi/layout.gen.ts';
-import { coreBase, guestVcpuBase, ownerOf, slotOf, successorOf, summaryBase } from '../../arbiter/bridge/words.ts';
+import {
+  coreBase,
+  guestVcpuBase,
+  ownerOf,
+  slotOf,
+  successorOf,
+  summaryBase,
+} from '../../arbiter/bridge/words.ts';
 import type { Policy } from '../../arbiter/policy/api.ts';
 import { CORE_MOVING, NO_VM } from '../../arbiter/policy/api.ts';
 import { WHY_GUARANTEE } from '../../arbiter/policy/reasons.ts';
@@ -163,7 +170,8 @@ export class Crowd {
       const owner = this.owner(k);
       if (owner === undefined) return;
       const liar = this.members[owner.slot].liar === true;
-      const asked = successorOf(this.w.low(core)) !== 0 || this.w.vcpuState(owner.slot, owner.vcpu) === VCPU_CEDING;
+      const asked =
+        successorOf(this.w.low(core)) !== 0 || this.w.vcpuState(owner.slot, owner.vcpu) === VCPU_CEDING;
       if (!asked) this.askedSince[k] = -1;
       else if (this.askedSince[k] < 0) this.askedSince[k] = this.us;
       const late = asked && this.us - this.askedSince[k] >= (liar ? DEADLINE_US : this.random(4));

@@ -16,8 +16,12 @@ import { detachVm } from '../../arbiter/loop/vms.ts';
 import type { Member } from './crowd.ts';
 import { Crowd } from './crowd.ts';
 
-const crowd = (policy: Policy, cores: number, members: Member[], params: Record<string, number> = {}): Crowd =>
-  new Crowd({ policy, cores, members, params });
+const crowd = (
+  policy: Policy,
+  cores: number,
+  members: Member[],
+  params: Record<string, number> = {},
+): Crowd => new Crowd({ policy, cores, members, params });
 
 /** What each VM had in this time, in cores. */
 function had(c: Crowd, us: number): number[] {
@@ -168,10 +172,7 @@ describe('proactive', () => {
   });
 
   test('guarantees go before announcements, and best-effort takes nothing from latency-critical', () => {
-    const c = crowd(proactive, 2, [
-      { vcpus: 2, lc: true, min: 1, work: 2 },
-      { vcpus: 2 },
-    ]);
+    const c = crowd(proactive, 2, [{ vcpus: 2, lc: true, min: 1, work: 2 }, { vcpus: 2 }]);
     c.run(100);
     c.w.hint(1, 2, 1000);
     c.run(100);
@@ -311,7 +312,10 @@ describe('slo', () => {
       ['a', 2],
       ['b', 4],
     ]);
-    const short = slo.plan!({ cores: 6, vms: [vm('a', 8), vm('b', 4, 3), { ...vm('c', 8), sloUs: 0, class: 'be' }] }, params);
+    const short = slo.plan!(
+      { cores: 6, vms: [vm('a', 8), vm('b', 4, 3), { ...vm('c', 8), sloUs: 0, class: 'be' }] },
+      params,
+    );
     expect(short.map(({ vm, cores }) => [vm, cores])).toEqual([
       ['a', 4],
       ['b', 3],
@@ -382,7 +386,12 @@ describe('classes', () => {
   };
 
   test('a core goes down the priorities and never up', () => {
-    const c = crowd(classes, 2, [{ vcpus: 2, group: 2, work: 2 }, { vcpus: 2, group: 1 }, { vcpus: 2 }], params);
+    const c = crowd(
+      classes,
+      2,
+      [{ vcpus: 2, group: 2, work: 2 }, { vcpus: 2, group: 1 }, { vcpus: 2 }],
+      params,
+    );
     c.run(50);
     expect(held(c)).toEqual([2, 0, 0]);
     c.work[2] = 2;
@@ -411,7 +420,15 @@ describe('classes', () => {
   });
 
   test('guarantees go before priorities', () => {
-    const c = crowd(classes, 1, [{ vcpus: 1, group: 1, work: 1 }, { vcpus: 1, min: 1 }], params);
+    const c = crowd(
+      classes,
+      1,
+      [
+        { vcpus: 1, group: 1, work: 1 },
+        { vcpus: 1, min: 1 },
+      ],
+      params,
+    );
     c.run(50);
     c.work[1] = 1;
     c.run(20);
@@ -424,19 +441,32 @@ describe('classes', () => {
       ...{ cores: 0, wants: 8, delayUs: 0 },
     });
     const given = classes.params.parse({ [paramOf(3, 'cores')]: 6 });
-    const targets = classes.plan!({ cores: 16, vms: [vm('a', 200), vm('b', 100), { ...vm('c', 100), group: 0 }] }, given);
+    const targets = classes.plan!(
+      { cores: 16, vms: [vm('a', 200), vm('b', 100), { ...vm('c', 100), group: 0 }] },
+      given,
+    );
     expect(targets.map(({ vm, cores }) => [vm, cores])).toEqual([
       ['a', 4],
       ['b', 2],
     ]);
-    const c = crowd(classes, 6, [{ vcpus: 4, group: 3, work: 4 }, { vcpus: 4, group: 3, work: 4 }], given);
+    const c = crowd(
+      classes,
+      6,
+      [
+        { vcpus: 4, group: 3, work: 4 },
+        { vcpus: 4, group: 3, work: 4 },
+      ],
+      given,
+    );
     c.w.stats.view.vmPlan.set([4, 2]);
     c.run(200);
     expect(held(c)).toEqual([4, 2]);
   });
 
   test('parameters that no file makes are refused', () => {
-    expect(classes.params.safeParse({ class32_priority: 1 }).error?.issues[0].message).toContain('rules=FILE');
+    expect(classes.params.safeParse({ class32_priority: 1 }).error?.issues[0].message).toContain(
+      'rules=FILE',
+    );
     expect(classes.params.safeParse({ threshold_us: 1 }).success).toBe(false);
   });
 });
@@ -444,10 +474,19 @@ describe('classes', () => {
 describe('chaos', () => {
   test('moves cores about, and the same seed makes the same choices', () => {
     const once = (seed: number): string => {
-      const c = crowd(chaos, 3, [{ vcpus: 2, work: 2 }, { vcpus: 2, work: 1 }, { vcpus: 2, work: 2, min: 1 }], {
-        seed,
-        every_us: 10,
-      });
+      const c = crowd(
+        chaos,
+        3,
+        [
+          { vcpus: 2, work: 2 },
+          { vcpus: 2, work: 1 },
+          { vcpus: 2, work: 2, min: 1 },
+        ],
+        {
+          seed,
+          every_us: 10,
+        },
+      );
       c.run(2000);
       expect(c.takings).toBeGreaterThan(50);
       return c.had.join();
@@ -457,7 +496,15 @@ describe('chaos', () => {
   });
 
   test('says that it was chance', () => {
-    const c = crowd(chaos, 2, [{ vcpus: 2, work: 2 }, { vcpus: 2, work: 2 }], { every_us: 1 });
+    const c = crowd(
+      chaos,
+      2,
+      [
+        { vcpus: 2, work: 2 },
+        { vcpus: 2, work: 2 },
+      ],
+      { every_us: 1 },
+    );
     const seen = new Set<string>();
     c.run(200, () => seen.add(reasonCode(c.w.state.view.why[0])));
     expect(seen).toContain('chaos');

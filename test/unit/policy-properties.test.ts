@@ -71,7 +71,11 @@ function restless(crowd: Crowd): () => void {
 }
 
 /** How long an honest VM has wanted n cores without having them: the longest, in us. */
-function longestWant(crowd: Crowd, slot: number, cores: (work: number) => number): { see(): void; longest: number } {
+function longestWant(
+  crowd: Crowd,
+  slot: number,
+  cores: (work: number) => number,
+): { see(): void; longest: number } {
   let since = crowd.us;
   return {
     longest: 0,
@@ -123,7 +127,16 @@ describe.each(builtinPolicies.map((policy) => [policy.name, policy] as const))('
     // Caladan's quanta are for best-effort VMs only, and a partition has a part for as many VMs as there are cores.
     const lc = name === 'ias-lite' ? fc.constant(false) : fc.boolean();
     const equals = fc.record({ options: town, lc }).map(({ options, lc }) => {
-      const members = options.members.map((one) => ({ ...one, lc, liar: false, min: 0, sloUs: 0, group: 0, weight: 100, work: 1 + (one.work % 4) }));
+      const members = options.members.map((one) => ({
+        ...one,
+        lc,
+        liar: false,
+        min: 0,
+        sloUs: 0,
+        group: 0,
+        weight: 100,
+        work: 1 + (one.work % 4),
+      }));
       return { ...options, members: name === 'static' ? members.slice(0, options.cores) : members };
     });
     fc.assert(

@@ -32,7 +32,12 @@ function list(): Command {
 
 export const describePolicies = (): object[] =>
   builtinPolicies.map((policy) => ({
-    ...{ name: policy.name, version: policy.version, summary: policy.summary, plans: policy.plan !== undefined },
+    ...{
+      name: policy.name,
+      version: policy.version,
+      summary: policy.summary,
+      plans: policy.plan !== undefined,
+    },
     params: paramsOf(policy),
   }));
 
@@ -44,7 +49,8 @@ export function renderPolicies(): string {
       ({ name, default: value, text }) => `    ${name.padEnd(width)}  ${String(value).padStart(6)}  ${text}`,
     );
     // Its parameters come from a file, and are as many as the file has classes.
-    if (policy.name === 'classes') lines.push('    rules=FILE  the classes: docs/policies.md describes the file');
+    if (policy.name === 'classes')
+      lines.push('    rules=FILE  the classes: docs/policies.md describes the file');
     return [`${policy.name} ${policy.version}: ${policy.summary}`, ...lines].join('\n');
   });
   return blocks.join('\n\n');

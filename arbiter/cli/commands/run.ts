@@ -53,7 +53,12 @@ export function addRun(program: Command): void {
     .option('--vcpus <n>', 'vCPUs', integer(1, 16), 1)
     .option('--min-cores <n>', 'cores that it is guaranteed while it has work', integer(0, 16), 0)
     .option('--max-cores <n>', 'cores that it may have (default: its vCPUs, or the pool)', integer(1, 16))
-    .option('--weight <n>', "its share against other VMs', for the policy fair-share", integer(1, 10_000), 100)
+    .option(
+      '--weight <n>',
+      "its share against other VMs', for the policy fair-share",
+      integer(1, 10_000),
+      100,
+    )
     .option('--slo-us <n>', 'the queueing delay to stay under, for the policy slo', integer(0, 10_000_000), 0)
     .option('--mem <MiB>', 'guest memory', integer(16, 1 << 20), 64)
     .option('--image <path>', 'another guest image than the one that was built')

@@ -73,7 +73,12 @@ export function addStart(program: Command): void {
     )
     .option('--cores <list>', "the cores that are managed, for example 1-3 (default: all but the arbiter's)")
     .option('--policy <name>', 'who decides', 'delay')
-    .option('--policy-params <name=number,...>', 'its parameters; hyperflux policy list shows them', collect, [])
+    .option(
+      '--policy-params <name=number,...>',
+      'its parameters; hyperflux policy list shows them',
+      collect,
+      [],
+    )
     .option('--param <name=number>', 'one of them; may be repeated', collect, [])
     .option(
       '--guard <name=number>',
@@ -151,7 +156,9 @@ function policyParams({ param, policyParams }: StartOptions): object {
   const file = all.filter(isFile).at(-1)?.[1].slice('rules='.length);
   if (file === '') throw usage('--policy-params rules=: the name of a file is missing');
   return {
-    params: Object.fromEntries(all.filter((one) => !isFile(one)).map(([option, text]) => parseNumber(option, text))),
+    params: Object.fromEntries(
+      all.filter((one) => !isFile(one)).map(([option, text]) => parseNumber(option, text)),
+    ),
     // The daemon has another working directory.
     ...(file === undefined ? {} : { rules: resolve(file) }),
   };

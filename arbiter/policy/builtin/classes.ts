@@ -201,4 +201,3 @@ export const classes = definePolicy({
   bind,
   plan,
 });
-

@@ -98,8 +98,7 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
       const grows = have[victim] * vmWeight[vm] > have[vm] * vmWeight[victim];
       return lead >= times[SLICE] && grows ? lead : -1;
     },
-    reason: (_vm, level, taken) =>
-      level === GUARANTEE ? WHY_GUARANTEE : taken ? WHY_WEIGHT : WHY_IDLE_CORE,
+    reason: (_vm, level, taken) => (level === GUARANTEE ? WHY_GUARANTEE : taken ? WHY_WEIGHT : WHY_IDLE_CORE),
   };
 
   return {

@@ -132,10 +132,10 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof params>> {
       const burst = have[victim] - vmMin[victim];
       if (level === GUARANTEE) return burst + (targetOf(victim) === 0 ? 1 << 16 : 0);
       if (burst <= 0 || vmClass[vm] < vmClass[victim]) return -1;
-      if ((coreFlags[k] & CORE_IDLE) !== 0 && vmWants[victim] < have[victim] && level !== REST) return 1 << 20;
+      if ((coreFlags[k] & CORE_IDLE) !== 0 && vmWants[victim] < have[victim] && level !== REST)
+        return 1 << 20;
       if (coreAge[k] < times[T_TENURE]) return -1;
-      if (level <= STARVED)
-        return targetOf(victim) === 0 ? equal(k, victim, vm, times[T_QUANTUM]) : -1;
+      if (level <= STARVED) return targetOf(victim) === 0 ? equal(k, victim, vm, times[T_QUANTUM]) : -1;
       if (targetOf(victim) === 0) return burst + (1 << 16);
       const over = have[victim] - goal[victim];
       if (over > 0) return over + (1 << 8);

@@ -138,8 +138,7 @@ export function makeClaims(view: Figures, out: Wishes, keptFrom = 0): Claims {
     for (let level = LEVELS - 1; level > 0; level--) {
       const vm = best[level];
       // What a higher level was given or taken may have changed the claim.
-      if (vm !== NO_VM && rules.level(vm, have[vm]) === level)
-        served += serveOne(vm, level, rules);
+      if (vm !== NO_VM && rules.level(vm, have[vm]) === level) served += serveOne(vm, level, rules);
     }
     return served;
   }

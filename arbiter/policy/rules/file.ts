@@ -61,9 +61,13 @@ export function readRules(text: string, path: string): RuleSet {
   for (const key of Object.keys(file))
     if (key !== 'class') fail(where.top(key), `there is no ${key} here; rules are [[class]] tables`);
   const tables = (file.class ?? []) as unknown;
-  if (!Array.isArray(tables)) return fail(where.top('class'), 'a rule begins with [[class]], in double brackets');
+  if (!Array.isArray(tables))
+    return fail(where.top('class'), 'a rule begins with [[class]], in double brackets');
   if (tables.length >= MAX_GROUPS)
-    fail(where.table(MAX_GROUPS - 1), `there are ${tables.length} classes, and ${MAX_GROUPS - 1} are possible`);
+    fail(
+      where.table(MAX_GROUPS - 1),
+      `there are ${tables.length} classes, and ${MAX_GROUPS - 1} are possible`,
+    );
   const set: RuleSet = { rules: [], params: {} };
   tables.forEach((table: Record<string, unknown>, i) => {
     const complain = (key: string, message: string): never => fail(where.key(i, key), message);
@@ -73,7 +77,8 @@ export function readRules(text: string, path: string): RuleSet {
       if (value !== undefined) set.params[paramOf(i + 1, field)] = number(field, value, complain);
     }
     const { name } = set.rules[i];
-    if (set.rules.findIndex((rule) => rule.name === name) < i) complain('name', `there is a class ${name} above`);
+    if (set.rules.findIndex((rule) => rule.name === name) < i)
+      complain('name', `there is a class ${name} above`);
   });
   return set;
 }
@@ -89,7 +94,11 @@ function readRule(table: Record<string, unknown>, complain: Complain): Rule {
   if (only !== undefined && only !== 'lc' && only !== 'be')
     return complain('only', `only = ${JSON.stringify(only)}: it is "lc" or "be"`);
   if (!Array.isArray(vms)) return complain('vms', 'vms is a list of names: vms = ["web-*"]');
-  return { name, vms: vms.map((pattern) => glob(pattern, complain)), ...(only === undefined ? {} : { only }) };
+  return {
+    name,
+    vms: vms.map((pattern) => glob(pattern, complain)),
+    ...(only === undefined ? {} : { only }),
+  };
 }
 
 function number(field: RuleField, value: unknown, complain: Complain): number {
