@@ -177,7 +177,8 @@ export interface NewSection {
   latencyCritical: boolean;
   minCores: number;
   maxCores: number;
-  quantumUs: number;
+  /** 0: no time slices. */
+  quantumUs?: number;
   /** What policies go by; 0: the default. */
   weight?: number;
   sloUs?: number;
@@ -197,7 +198,7 @@ export function takeSlot(table: Int32Array, vm: NewSection): number {
     table[at + W_VM_VM_CLASS] = vm.latencyCritical ? CLASS_LC : 0;
     table[at + W_VM_MIN_CORES] = vm.minCores;
     table[at + W_VM_MAX_CORES] = vm.maxCores;
-    table[at + W_VM_QUANTUM_US] = vm.quantumUs;
+    table[at + W_VM_QUANTUM_US] = vm.quantumUs ?? 0;
     table[at + W_VM_WEIGHT] = vm.weight ?? 0;
     table[at + W_VM_SLO_US] = vm.sloUs ?? 0;
     table[at + W_VM_GROUP] = vm.group ?? 0;
