@@ -35,6 +35,8 @@ pub fn claim(table: &Table, config: &Config, blocks: bool) -> Result<(), Section
         line.vm_class.store(config.class, Relaxed);
         line.min_cores.store(config.min_cores, Relaxed);
         line.max_cores.store(config.max_cores, Relaxed);
+        // hyperfluxd's to give: nobody else looks how long a uThread runs.
+        line.quantum_us.store(0, Relaxed);
         let mut name = [0; abi::NAME_BYTES];
         crate::control_page::put_text(&mut name, &config.name);
         for (to, byte) in line.name.iter().zip(name) {
@@ -81,6 +83,8 @@ fn clear(line: &abi::Vcpu) {
         &line.yields,
         &line.kicks,
         &line.stale,
+        &line.preempt,
+        &line.preempts,
     ];
     for word in words {
         word.store(0, SeqCst);
@@ -145,11 +149,13 @@ mod tests {
         assert_eq!(line.generation.load(SeqCst), 1);
         // As hyperfluxd leaves it: what it wrote stays.
         line.max_cores.store(2, SeqCst);
+        line.quantum_us.store(70, SeqCst);
         claim(&table, &config(5), true).expect("starting");
         assert_eq!(
             (line.max_cores.load(SeqCst), line.generation.load(SeqCst)),
             (2, 1)
         );
+        assert_eq!(line.quantum_us.load(SeqCst), 70);
         live(&table, 5);
         assert!(matches!(
             claim(&table, &config(5), true),
@@ -158,7 +164,7 @@ mod tests {
         dead(&table, 5);
         let changed = table.header().vms_changed.load(SeqCst);
         claim(&table, &config(5), true).expect("free again");
-        assert_eq!(line.generation.load(SeqCst), 2);
+        assert_eq!((line.generation.load(SeqCst), line.quantum_us.load(SeqCst)), (2, 0));
         live(&table, 5);
         assert!(table.header().vms_changed.load(SeqCst) != changed);
     }
@@ -169,9 +175,12 @@ mod tests {
         let line = table.vcpu_line(Handle::new(0, 15).expect("handle"));
         line.word.store(abi::vcpu_word(abi::VCPU_DEAD, 3), SeqCst);
         line.held.store(abi::HELD_FORCED, SeqCst);
+        line.preempt.store(7, SeqCst);
+        line.preempts.store(9, SeqCst);
         claim(&table, &config(0), true).expect("free");
         assert_eq!(abi::vcpu_state(line.word.load(SeqCst)), abi::VCPU_NEW);
         assert_eq!(line.held.load(SeqCst), abi::HELD_NONE);
+        assert_eq!((line.preempt.load(SeqCst), line.preempts.load(SeqCst)), (0, 0));
     }
 
     #[test]
