@@ -100,7 +100,7 @@
 #define FLUX_KF_GRANTED 3 /* there is a (new) core; RUN left the old one in this call */
 #define FLUX_KF_UNMANAGED 4
 #define FLUX_KF_DEAD 5
-#define FLUX_KF_PREEMPT 6 /* RUN: interrupted in application code for FLUX_OP_PREEMPT; flux_vcpu.preempt says whom it means */
+#define FLUX_KF_PREEMPT 6 /* RUN: interrupted for FLUX_OP_PREEMPT; flux_vcpu.preempt says whom it means */
 
 /* flux_kf_event.kind */
 #define FLUX_KF_EV_GRANT 1 /* core, to */

@@ -1095,7 +1095,7 @@ export const KF_SIGNAL = 2;
 export const KF_GRANTED = 3;
 export const KF_UNMANAGED = 4;
 export const KF_DEAD = 5;
-/** RUN: interrupted in application code for `OP_PREEMPT`; flux_vcpu.preempt says whom it means */
+/** RUN: interrupted for `OP_PREEMPT`; flux_vcpu.preempt says whom it means */
 export const KF_PREEMPT = 6;
 
 // flux_kf_event.kind

@@ -959,7 +959,7 @@ pub const KF_SIGNAL: u32 = 2;
 pub const KF_GRANTED: u32 = 3;
 pub const KF_UNMANAGED: u32 = 4;
 pub const KF_DEAD: u32 = 5;
-/// RUN: interrupted in application code for `OP_PREEMPT`; flux_vcpu.preempt says whom it means
+/// RUN: interrupted for `OP_PREEMPT`; flux_vcpu.preempt says whom it means
 pub const KF_PREEMPT: u32 = 6;
 
 // flux_kf_event.kind

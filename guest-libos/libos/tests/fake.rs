@@ -336,6 +336,69 @@ unsafe fn upcall_at(rsp: u64) {
     }
 }
 
+/// Spoils what a function may spoil, and what none must: it is another uThread's.
+fn spoil() {
+    // SAFETY: everything that is changed is named.
+    unsafe {
+        std::arch::asm!(
+            "cld",
+            "pxor xmm13, xmm13",
+            "xor ecx, ecx",
+            "xor r11d, r11d",
+            out("xmm13") _,
+            out("rcx") _,
+            out("r11") _,
+        )
+    }
+}
+
+#[test]
+fn an_upcall_keeps_flags_and_registers_whoever_runs_meanwhile() {
+    const DIRECTION_AND_CARRY: u64 = 0x401;
+    let (page, seen) = start(
+        |header| (header.xsave_bytes, header.xcr0_lo) = (832, 7),
+        || {
+            assert!(spawn(spoil).is_ok());
+            let (flags, vector, rcx, r11): (u64, u64, u64, u64);
+            // SAFETY: as in `upcall_at`, upon the stack that this is; what is changed is named.
+            unsafe {
+                std::arch::asm!(
+                    "movq xmm13, {pattern}",
+                    "mov rcx, {pattern}",
+                    "mov r11, {pattern}",
+                    "lea rax, [rip + 2f]",
+                    "mov qword ptr gs:[{upcall_word}], rax",
+                    "mov dword ptr gs:[{critical}], 1",
+                    "lea rsp, [rsp - 256]",
+                    "std",
+                    "stc",
+                    "jmp {upcall}",
+                    "2:",
+                    "pushfq",
+                    "pop rax",
+                    "cld",
+                    "lea rsp, [rsp + 128]",
+                    "movq {vector}, xmm13",
+                    pattern = in(reg) 0x1234_5678_9abc_def0u64,
+                    vector = lateout(reg) vector,
+                    upcall_word = const abi::VCPU_HOST_OFFSET + std::mem::offset_of!(abi::HostVcpu, upcall_lo),
+                    critical = const std::mem::offset_of!(abi::GuestVcpu, critical),
+                    upcall = sym arch::upcall::upcall,
+                    out("rax") flags,
+                    out("rcx") rcx,
+                    out("r11") r11,
+                    out("xmm13") _,
+                )
+            }
+            assert_eq!(flags & DIRECTION_AND_CARRY, DIRECTION_AND_CARRY);
+            assert_eq!([vector, rcx, r11], [0x1234_5678_9abc_def0; 3]);
+            exit(0)
+        },
+    );
+    assert_eq!(all(&seen), []);
+    assert_eq!(page.guest(0).preempts.load(SeqCst), 1);
+}
+
 /// The lowest address of the stack that this runs on.
 fn stack() -> u64 {
     let here = 0u8;

@@ -164,7 +164,10 @@ mod tests {
         dead(&table, 5);
         let changed = table.header().vms_changed.load(SeqCst);
         claim(&table, &config(5), true).expect("free again");
-        assert_eq!((line.generation.load(SeqCst), line.quantum_us.load(SeqCst)), (2, 0));
+        assert_eq!(
+            (line.generation.load(SeqCst), line.quantum_us.load(SeqCst)),
+            (2, 0)
+        );
         live(&table, 5);
         assert!(table.header().vms_changed.load(SeqCst) != changed);
     }
