@@ -215,55 +215,39 @@ fn preemption_and_yielding_do_not_get_in_each_others_way() {
     storm("batch uthreads=3 yield_every=1", 0, |_| ());
 }
 
-/// What a preemption costs the core that it happens on, for whoever chooses a quantum. Run with
+/// What a preemption costs the core that it happens on, for whoever chooses a quantum: from where one
+/// uThread stops to where the other one goes on. Run with
 /// `cargo test --release --test preempts -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints times, which say nothing on a busy machine"]
 fn costs() {
-    const PERIOD: Duration = Duration::from_micros(500);
-    const BLOCK: Duration = Duration::from_millis(250);
     for on in [On::Hosted, On::Kvm] {
-        if !on.there() {
+        let Some((mut arbiter, vm, core)) = spinning(on, 2) else {
             continue;
-        }
-        let mut arbiter = Arbiter::new();
-        let vm = arbiter.start(on, 2, 1, "batch uthreads=2 yield_every=0", &[]);
-        let core = *arbiter.cores.last().expect("a core");
-        until("the vCPU to be there", || {
-            arbiter.state(vm.handle(0)) == abi::VCPU_PARKED
-        });
-        assert_eq!(arbiter.grant(core, vm.handle(0)), 0);
-        until("work to begin", || vm.done() > 1000);
-        let (mut whole, mut sliced, mut preemptions) = (Vec::new(), Vec::new(), Vec::new());
-        for block in 0..30 {
-            let (start, done, begun) = (Instant::now(), vm.done(), switches(&vm, 0));
-            let mut next = start;
-            while start.elapsed() < BLOCK {
-                if block % 2 == 1 && Instant::now() >= next {
-                    arbiter.preempt(core, vm.handle(0), switches(&vm, 0));
-                    next += PERIOD;
+        };
+        // With two of them, each switch is to the other one.
+        let (mut runs, mut waits) = (0, 1);
+        let mut gaps: Vec<u64> = (0..4000)
+            .map(|_| {
+                let before = ran(&vm, waits);
+                preempt(&mut arbiter, &vm, core);
+                (runs, waits) = (waits, runs);
+                let mut now = before;
+                while now == before {
+                    now = ran(&vm, runs);
                 }
-                std::hint::spin_loop();
-            }
-            let rate = (vm.done() - done) as f64 / start.elapsed().as_secs_f64();
-            if block % 2 == 1 {
-                sliced.push(rate);
-                preemptions.push(f64::from(switches(&vm, 0) - begun) / start.elapsed().as_secs_f64());
-            } else {
-                whole.push(rate);
-            }
-        }
-        for rates in [&mut whole, &mut sliced, &mut preemptions] {
-            rates.sort_by(f64::total_cmp);
-        }
-        let half = |rates: &[f64]| rates[rates.len() / 2];
-        let lost = 1.0 - half(&sliced) / half(&whole);
+                now.saturating_sub(ran(&vm, waits))
+            })
+            .collect();
+        gaps.sort_unstable();
+        let us = |ticks: u64| ticks as f64 * 1e3 / f64::from(fluxion::clock::tsc_khz());
+        let at = |share: usize| us(gaps[gaps.len() * share / 100]);
         eprintln!(
-            "{on:?}: {:.0} preemptions a second cost {:.2} % of the core, {:.1} us each (medians of {})",
-            half(&preemptions),
-            lost * 100.0,
-            lost * 1e6 / half(&preemptions),
-            sliced.len()
+            "{on:?}: from one uThread to the other {:.1} us p10, {:.1} p50, {:.1} p90 ({} times)",
+            at(10),
+            at(50),
+            at(90),
+            gaps.len()
         );
     }
 }

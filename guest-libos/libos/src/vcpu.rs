@@ -181,19 +181,7 @@ impl Local {
         let now = kernel.clock.stamp_of(self.now());
         match self.after.get() {
             After::Back => self.line_up(id, uthread, place::RUNNING, false, now),
-            After::Preempt => {
-                count(&self.guest.preempts, 1);
-                // Those that wait for it to give way without being in the queue: before it.
-                self.fire_due();
-                if self.queue.is_empty() {
-                    if let Some(served) = self.take_work() {
-                        if let Some(server) = kernel.uthread(served) {
-                            self.line_up(served, server, place::QUEUED, false, now);
-                        }
-                    }
-                }
-                self.line_up(id, uthread, place::RUNNING, false, now);
-            }
+            After::Preempt => self.settle_preempted(id, uthread, now),
             After::Front => self.line_up(id, uthread, place::RUNNING, true, now),
             After::Cede => {
                 self.line_up(id, uthread, place::RUNNING, true, now);
@@ -222,6 +210,25 @@ impl Local {
                 crate::sync::join::ended(self, id, uthread);
             }
         }
+    }
+}
+
+impl Local {
+    /// One that has had its time slice goes behind all who wait for it to give way, those too that
+    /// are not in the queue.
+    #[cold]
+    #[inline(never)]
+    fn settle_preempted(&self, id: Id, uthread: &UThread, now: u32) {
+        count(&self.guest.preempts, 1);
+        self.fire_due();
+        if self.queue.is_empty() {
+            if let Some(served) = self.take_work() {
+                if let Some(server) = self.kernel().uthread(served) {
+                    self.line_up(served, server, place::QUEUED, false, now);
+                }
+            }
+        }
+        self.line_up(id, uthread, place::RUNNING, false, now);
     }
 }
 

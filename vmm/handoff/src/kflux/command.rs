@@ -57,10 +57,11 @@ pub(super) fn translate(table: &Table, pages: &Pages, words: &[i32], terms: Term
         abi::OP_GRANT | abi::OP_HEIR => (from, flags) = (0, 0),
         abi::OP_PARK => to = 0,
         // As over the table: in FluxOS's own code it sees the word by itself.
-        abi::OP_PREEMPT if flags & abi::FLAG_KICK_NOW == 0 => {
-            if Handle::from_raw(from).is_some_and(|from| pages.in_libos(from)) {
-                flags |= abi::FLAG_ASK_ONLY;
-            }
+        abi::OP_PREEMPT
+            if flags & abi::FLAG_KICK_NOW == 0
+                && Handle::from_raw(from).is_some_and(|from| pages.in_libos(from)) =>
+        {
+            flags |= abi::FLAG_ASK_ONLY;
         }
         abi::OP_FORCE => {
             (to, flags) = (0, 0);
