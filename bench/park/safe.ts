@@ -9,37 +9,38 @@ import {
   HOW_KICKED,
   W_GUEST_VCPU_STATE,
   W_VCPU_HOW,
+  W_VCPU_T_ENTER_LO,
   W_VCPU_T_PARKED_LO,
 } from '../../arbiter/abi/layout.gen.ts';
-import { FLAG_KICK_NOW, OP_PARK } from '../../native/index.ts';
+import { FLAG_KICK_NOW, OP_GRANT, OP_PARK } from '../../native/index.ts';
 import type { Rig, RigVm } from '../lib/rig.ts';
 import { goal, notMeasured, row, type Goal, type Row } from '../lib/schema.ts';
 import { Samples } from '../lib/stats.ts';
-import { begin, rest, RESUMES, STAMPS, waitParked, type Sign } from '../realloc/managed.ts';
+import { begin, rest, STAMPS, waitParked } from '../realloc/managed.ts';
 import { restUs, RowError } from '../realloc/row.ts';
 
 /** What a guest can be doing when it is kicked. */
 interface Doing {
   readonly what: string;
   readonly cmdline: string;
-  /** How it shows that it runs. */
-  readonly sign: Sign;
+  /** What it says of itself when it is at it; unless given, it counts what it does. */
   readonly state?: number;
 }
 
 export const COMPUTING = 'computing';
 
 export const DOINGS: readonly Doing[] = [
-  { what: COMPUTING, cmdline: 'probe mode=spin', sign: STAMPS },
-  { what: "in FluxOS's code: locks, semaphores", cmdline: 'probe mode=call', sign: STAMPS },
-  { what: 'switching: a storm of yields', cmdline: 'probe mode=switch uthreads=4', sign: STAMPS },
-  { what: 'idle, looking for work', cmdline: 'serve', sign: RESUMES, state: GUEST_IDLE },
-  { what: 'in a hypercall: a storm of doors', cmdline: 'probe mode=knock', sign: STAMPS },
+  { what: COMPUTING, cmdline: 'probe mode=spin' },
+  { what: "in FluxOS's code: locks, semaphores", cmdline: 'probe mode=call' },
+  { what: 'switching: a storm of yields', cmdline: 'probe mode=switch uthreads=4' },
+  { what: 'idle, looking for work', cmdline: 'serve', state: GUEST_IDLE },
+  { what: 'in a hypercall: a storm of doors', cmdline: 'probe mode=knock' },
 ];
 
 /** Far longer than a sample takes: it is to be kicked while it looks for work, not to give its core back. */
 const IDLE_SPIN_NS = 1_000_000_000;
-const PATIENCE = 10_000;
+/** Looks, 20 us apart. */
+const PATIENCE = 100_000;
 const HOWS = new Map([
   [HOW_ASKED, 'left when asked'],
   [HOW_KICKED, 'kicked out'],
@@ -102,13 +103,9 @@ export class SafePark {
 
   #sample(vm: RigVm, i: number): void {
     const rig = this.#rig;
-    begin(rig, this.#core, vm, this.#doing.sign);
+    if (this.#doing.state === undefined) begin(rig, this.#core, vm, STAMPS);
+    else this.#beginUntil(vm, this.#doing.state);
     rest(rig, restUs(i));
-    const { state } = this.#doing;
-    for (let waits = 0; state !== undefined && rig.guest(vm, W_GUEST_VCPU_STATE) !== state; waits++) {
-      if (waits > PATIENCE) throw new RowError(`${this.name}: it is never so; ${rig.describe(vm)}`);
-      rest(rig, 20);
-    }
     const result = rig.command(OP_PARK, this.#core, rig.handle(vm), 0, FLAG_KICK_NOW);
     const decided = rig.clock.words[0];
     if (result !== 0) throw new RowError(`${this.name}: PARK was refused: ${result}`);
@@ -117,6 +114,25 @@ export class SafePark {
     const how = rig.vcpu(vm, W_VCPU_HOW);
     this.#hows.set(how, (this.#hows.get(how) ?? 0) + 1);
     rig.bridge.poll();
+  }
+
+  /**
+   * As `begin`, for a guest that counts nothing: its state was left from last time, so what is waited for first is
+   * its entry.
+   */
+  #beginUntil(vm: RigVm, state: number): void {
+    const rig = this.#rig;
+    const entered = (): number => rig.vcpu(vm, W_VCPU_T_ENTER_LO);
+    waitParked(rig, vm);
+    const before = entered();
+    const result = rig.command(OP_GRANT, this.#core, 0, rig.handle(vm));
+    if (result !== 0) throw new RowError(`${this.name}: GRANT was refused: ${result}`);
+    let there = false;
+    for (let waits = 0; !there; waits++) {
+      if (waits > PATIENCE) throw new RowError(`${this.name}: it is never so; ${rig.describe(vm)}`);
+      rest(rig, 20);
+      there = entered() !== before && rig.guest(vm, W_GUEST_VCPU_STATE) === state;
+    }
   }
 
   row(floor: number | undefined): Row {

@@ -25,7 +25,7 @@ import { restUs, RowError, type Measured } from './row.ts';
 const TIMEOUT_US = 2_000_000;
 
 /** How a guest shows its first instruction on the core. */
-export interface Sign {
+interface Sign {
   /** Word of the guest line that changes, and its byte offset there. */
   readonly word: number;
   readonly offset: number;
