@@ -13,6 +13,7 @@ pub mod clock;
 pub mod doors;
 pub mod entry;
 pub mod extended;
+pub mod fibre;
 pub mod fs;
 pub mod gs;
 pub mod resume;

@@ -3,9 +3,11 @@
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use arch::fibre;
 use arch::switch::switch;
 
 use crate::machine::Entry;
+use crate::sanitizer::Fibres;
 use crate::signals;
 
 /// Why the guest's side stopped.
@@ -43,6 +45,7 @@ pub struct Cpu {
     /// The guest's side has been refused something, and says what.
     pub(crate) dying: Cell<bool>,
     stop: Cell<Stop>,
+    pub(crate) fibres: Fibres,
     /// The signal frame that holds the interrupted context, or null. Read by a thief's thread,
     /// which the held word has given the right to.
     frame: AtomicPtr<libc::ucontext_t>,
@@ -73,6 +76,7 @@ impl Cpu {
             in_guest: Cell::new(false),
             dying: Cell::new(false),
             stop: Cell::new(Stop::Kicked),
+            fibres: Fibres::new(boot_stack_top),
             frame: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -92,7 +96,10 @@ impl Cpu {
     pub fn run(&self) -> Stop {
         self.in_guest.set(true);
         // SAFETY: the guest's context was saved when it stopped last, or made by `new`.
-        unsafe { switch(self.fluxion.get(), *self.guest.get()) };
+        unsafe {
+            fibre::switch(&self.fibres.fluxion, &self.fibres.guest);
+            switch(self.fluxion.get(), *self.guest.get());
+        }
         self.in_guest.set(false);
         self.stop.get()
     }
@@ -102,7 +109,10 @@ impl Cpu {
     pub fn stop(&self, why: Stop) {
         self.stop.set(why);
         // SAFETY: `run` has saved Fluxion's side, and waits for this.
-        unsafe { switch(self.guest.get(), *self.fluxion.get()) };
+        unsafe {
+            fibre::switch(&self.fibres.guest, &self.fibres.fluxion);
+            switch(self.guest.get(), *self.fluxion.get());
+        }
     }
 
     pub fn in_guest(&self) -> bool {

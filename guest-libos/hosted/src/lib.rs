@@ -13,6 +13,7 @@ pub mod export;
 pub mod machine;
 pub mod memory;
 pub mod panics;
+mod sanitizer;
 pub mod signals;
 pub mod vcpu;
 

@@ -15,8 +15,8 @@ use crate::signals;
 use crate::vcpu::HostedVcpu;
 
 /// The guest's own code never needs that much; the C library never runs here.
-const BOOT_STACK: usize = 256 << 10;
-const UTHREAD_STACK: usize = 64 << 10;
+pub(crate) const BOOT_STACK: usize = 256 << 10;
+const UTHREAD_STACK: usize = if cfg!(flux_sanitizer) { 128 << 10 } else { 64 << 10 };
 /// Room for the largest frame there is (AMX has 8 KiB of state) and the handler.
 const SIGNAL_STACK: usize = 64 << 10;
 const STACKS_MAX: u64 = 4096;

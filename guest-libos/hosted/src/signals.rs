@@ -61,7 +61,7 @@ fn handle(signal: libc::c_int, handler: Handler, within: &[libc::c_int]) -> io::
         for signal in within {
             libc::sigdelset(&mut action.sa_mask, *signal);
         }
-        libc::sigaction(signal, &action, ptr::null_mut())
+        crate::sanitizer::sigaction(signal, &action)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());

@@ -49,6 +49,7 @@ impl Backend for HostedVcpu {
                 io::Error::last_os_error()
             )));
         }
+        cpu.fibres.attach(base, len);
         cpu.adopt();
         Ok(())
     }
@@ -97,6 +98,7 @@ impl Backend for HostedVcpu {
         registers[libc::REG_RSI as usize] = cpu.page as i64;
         registers[libc::REG_RBP as usize] = 0;
         registers[libc::REG_EFL as usize] = 2;
+        cpu.fibres.enter_again(cpu.boot_stack_top);
         Ok(())
     }
 
@@ -113,12 +115,16 @@ impl Backend for HostedVcpu {
     }
 
     fn export(&mut self, victim: u32, slot: &ContextSlot<'_>) -> Result<(), Failure> {
-        let frame = self.cpus.get(victim as usize).and_then(Cpu::frame);
-        let Some(frame) = frame else {
+        let held = self
+            .cpus
+            .get(victim as usize)
+            .and_then(|cpu| Some((cpu, cpu.frame()?)));
+        let Some((held, frame)) = held else {
             return Err(Failure::new(format!(
                 "vCPU {victim} is held but was not interrupted"
             )));
         };
+        held.fibres.hand_to(self.id);
         // SAFETY: the held word has given us the victim's context; it does not run meanwhile.
         unsafe { export(frame, slot) }.map_err(Failure::new)
     }

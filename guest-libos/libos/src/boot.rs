@@ -125,6 +125,7 @@ unsafe fn arrive(kernel: &'static Kernel, vcpu: u32, top: u64) -> &'static Local
     match kernel.locals.get(vcpu as usize) {
         Some(local) => {
             local.boot_top.store(top, Ordering::Relaxed);
+            local.fibre.gone();
             // SAFETY: by the caller's promise; the data lives for good.
             unsafe { gs::set_private((&raw const *local) as u64) };
             local

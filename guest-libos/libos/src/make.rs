@@ -5,6 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
 use arch::extended;
+use arch::fibre::Fibre;
 use arch::upcall::Head;
 use flux_abi::Context;
 use sched::deadlines::Timer;
@@ -135,6 +136,7 @@ fn fill(
             current: AtomicU32::new(NOBODY),
             busy: AtomicU32::new(0),
             scheduler: SavedRsp::default(),
+            fibre: Fibre::new(),
             after: Cell::new(After::Back),
             away: AtomicU32::new(1),
             looking: Cell::new(false),

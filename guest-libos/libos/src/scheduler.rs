@@ -114,7 +114,10 @@ impl Local {
         self.begin(id, ready);
         // SAFETY: `critical` is set. The uThread's context was saved by a switch before it came
         // into the queue it was taken from, and it is in no queue now, so it is used once.
-        unsafe { arch::switch::switch_in(self.scheduler.0.as_ptr(), uthread.rsp.0.get()) };
+        unsafe {
+            arch::fibre::switch(&self.fibre, &uthread.fibre);
+            arch::switch::switch_in(self.scheduler.0.as_ptr(), uthread.rsp.0.get());
+        }
         self.came_back();
     }
 

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use arch::fibre;
 use arch::resume::{SYSTEM_FLAGS, USER_FLAGS};
 use flux_abi::{PORT_STEAL, STEAL_TAKEN};
 use sched::{Id, NOBODY};
@@ -34,6 +35,7 @@ impl Local {
             return None;
         };
         step(uthread, id, place::FREE, place::QUEUED);
+        uthread.unfold(kernel.page.header().stack_bytes);
         // SAFETY: the uThread was free, so its stack is unused; the closure is Send.
         unsafe { uthread.start_with(move || source.run(work)) };
         kernel.count_alive(1);
@@ -139,7 +141,11 @@ impl Local {
         victim.away.store(1, Ordering::Relaxed);
         // No current uThread: the vCPU was held at its entry, before it set `critical`. There is
         // nothing to go on with, and the victim enters again.
-        (id != NOBODY).then_some(id)
+        if id == NOBODY {
+            fibre::taken(self.id).gone();
+            return None;
+        }
+        Some(id)
     }
 
     fn resume_taken(&self, victim: &'static Local, id: Id) {
@@ -163,6 +169,8 @@ impl Local {
             let regs = self.taken.get();
             *regs = kernel.page.context(victim.id).read_volatile();
             (*regs).rflags = (*regs).rflags & USER_FLAGS | SYSTEM_FLAGS;
+            fibre::released(&victim.busy);
+            fibre::switch(&self.fibre, fibre::taken(self.id));
             arch::resume::resume(
                 self.scheduler.0.as_ptr(),
                 regs,

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use arch::fibre::Fibre;
 use sched::exit::Exit;
 use sched::{Id, NOBODY};
 
@@ -43,6 +44,7 @@ pub(crate) struct UThread {
     /// First address above the stack.
     pub(crate) stack_top: u64,
     pub(crate) name: Name,
+    pub(crate) fibre: Fibre,
     body: Cell<Option<unsafe fn(u64)>>,
     /// Where the closure lies that `body` is to run.
     closure: Cell<u64>,
@@ -69,6 +71,7 @@ impl UThread {
             fs: Cell::new(0),
             stack_top,
             name: Name::new(),
+            fibre: Fibre::new(),
             body: Cell::new(None),
             closure: Cell::new(0),
         }
@@ -76,6 +79,12 @@ impl UThread {
 
     pub(crate) fn stack_top(&self) -> u64 {
         self.stack_top
+    }
+
+    /// Makes the stack of a free uThread ready to be used; for sanitizers.
+    pub(crate) fn unfold(&self, stack_bytes: u64) {
+        self.fibre
+            .begin(self.stack_top.saturating_sub(stack_bytes), stack_bytes);
     }
 
     /// Lays `f` on top of the stack and makes a context that runs it.
@@ -224,6 +233,7 @@ pub(crate) fn create_with(local: &Local, start: impl FnOnce(&UThread)) -> Result
             "the table of free uThreads named {id}, which does not exist"
         ));
     };
+    uthread.unfold(kernel.page.header().stack_bytes);
     start(uthread);
     kernel.count_alive(1);
     local.trace(TRACE_SPAWN, 0, id);

@@ -3,6 +3,7 @@
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use arch::fibre::Fibre;
 use arch::gs;
 use arch::upcall::Head;
 use flux_abi::{Context, GuestVcpu, HostVcpu};
@@ -52,6 +53,7 @@ pub struct Local {
     pub(crate) busy: AtomicU32,
     /// The scheduler's context while a uThread runs.
     pub(crate) scheduler: SavedRsp,
+    pub(crate) fibre: Fibre,
     pub(crate) after: Cell<After>,
     /// Not 0 while this vCPU has left its core, or is about to, unless its context is held; see
     /// [`Local::has_core`]. It may be old when it is read, so relaxed.
@@ -312,6 +314,7 @@ pub(crate) unsafe fn suspend(after: After) {
             ));
         };
         local.after.set(after);
+        arch::fibre::switch(&uthread.fibre, &local.fibre);
         arch::switch::switch_out(uthread.rsp.0.as_ptr(), local.scheduler.0.get());
         // Others may have run here meanwhile, or this is another vCPU. A held context brings its FS
         // base along; one that was switched away from does not.

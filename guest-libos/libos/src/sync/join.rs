@@ -227,7 +227,11 @@ pub(crate) fn ended(local: &Local, id: Id, uthread: &UThread) {
 
 /// With `critical` set.
 pub(super) fn free(local: &Local, id: Id) {
-    if !local.kernel().slots.give(local.id, id) {
+    let kernel = local.kernel();
+    if let Some(uthread) = kernel.uthread(id) {
+        uthread.fibre.end();
+    }
+    if !kernel.slots.give(local.id, id) {
         fatal(format_args!("uThread {id} ended twice"));
     }
 }
