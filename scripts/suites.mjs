@@ -3,14 +3,15 @@
 //   name     short; selects the suite with --only
 //   when     the suite exists only where this path (or one of these) does
 //   counts   how its tests are counted: 'vitest' (JSON report), 'cargo' (its result lines) or 'tap' (ok, not ok)
+//   needs    programs from the system, known to lib/tools.mjs; tests that miss one say so and are not run
 //   cwd, command, env
 //   minutes  a suite that takes longer hangs: it is killed and counts as failed
 import { join } from 'node:path';
 import { buildState, pinnedNode, root } from './lib/paths.mjs';
 
 /**
- * @typedef {{ name: string, when: string | string[], counts: 'vitest' | 'cargo' | 'tap', cwd?: string,
- *   command: string[], env?: Record<string, string>, minutes?: number }} Suite
+ * @typedef {{ name: string, when: string | string[], counts: 'vitest' | 'cargo' | 'tap', needs?: string[],
+ *   cwd?: string, command: string[], env?: Record<string, string>, minutes?: number }} Suite
  */
 
 export const vitestReport = join(buildState, 'vitest.json');
@@ -86,6 +87,7 @@ export const suites = [
     name: 'hosted',
     when: 'guest-libos/hosted/Cargo.toml',
     counts: 'cargo',
+    needs: ['gdb'],
     cwd: 'guest-libos/hosted',
     command: [...cargoTest, '--release'],
   },

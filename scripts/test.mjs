@@ -7,7 +7,9 @@ import { argv, exit } from 'node:process';
 import { add, noCounts, totalLine } from './lib/counts.mjs';
 import { anyExists, pinnedNode } from './lib/paths.mjs';
 import { seconds } from './lib/progress.mjs';
+import { Failure } from './lib/run.mjs';
 import { runSuite } from './lib/suite.mjs';
+import { requireTools } from './lib/tools.mjs';
 import { suites } from './suites.mjs';
 
 /** @param {string[]} args */
@@ -48,6 +50,10 @@ for (const suite of suites) {
     continue;
   }
   console.log(`\n== ${suite.name}`);
+  await requireTools(suite.needs ?? []).catch((/** @type {unknown} */ error) => {
+    if (!(error instanceof Failure)) throw error;
+    console.log(error.message);
+  });
   const started = Date.now();
   const { trouble, ...counts } = await runSuite(suite, suite.counts === 'vitest' ? forVitest : []);
   add(total, counts);

@@ -15,6 +15,7 @@ const debianPackages = {
   'g++': ['g++'],
   'clang-format': ['clang-format'],
   'clang-tidy': ['clang-tidy'],
+  gdb: ['gdb'],
 };
 
 function requireRust() {

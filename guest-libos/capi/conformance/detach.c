@@ -96,10 +96,16 @@ static void a_thread_made_detached_gives_its_stack_back(void)
 	CHECK(pthread_attr_destroy(&attr) == 0);
 }
 
-/* pthread_create, ERRORS: EAGAIN, resources. */
+static void ignore(void *unused)
+{
+	(void)unused;
+}
+
+/* pthread_create, ERRORS: EAGAIN, resources. Timers take a stack each. */
 static void create_is_EAGAIN_when_stacks_run_out_and_works_again_afterwards(void)
 {
 	static pthread_t threads[5000];
+	flux_timer_t timer = {0};
 	int count = 0, result = 0;
 
 	store(&gate, 0);
@@ -107,6 +113,8 @@ static void create_is_EAGAIN_when_stacks_run_out_and_works_again_afterwards(void
 		count++;
 	CHECK(result == EAGAIN);
 	CHECK(count > 1);
+	CHECK(flux_spawn(NULL, wait_at_gate, NULL) == EAGAIN);
+	CHECK(flux_timer_arm(&timer, FLUX_NEVER, ignore, NULL) == EAGAIN);
 	store(&gate, 1);
 	for (int i = 0; i < count; i++)
 		NEED(pthread_join(threads[i], NULL) == 0);

@@ -40,6 +40,7 @@ static void string_functions_do_what_c_says(void)
 	CHECK(memchr(t, 'h', 2) == NULL && memchr(t, 'h', 3) == t + 2);
 	CHECK(strcpy(room, t) == room && memcmp(room, "uthread\0x", 9) == 0);
 	CHECK(strncpy(room, "ab", 5) == room && memcmp(room, "ab\0\0\0ad\0x", 9) == 0);
+	CHECK(memcpy(room + 8, t, 8) == room + 8 && strcmp(room + 8, t) == 0);
 	CHECK(strcat(room, "cd") == room && strcmp(room, "abcd") == 0);
 	memmove(room + 1, room, 4);
 	CHECK(memcmp(room, "aabcd", 5) == 0);

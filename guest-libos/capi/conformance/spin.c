@@ -99,6 +99,7 @@ static void nonsense_is_EINVAL(void)
 	CHECK(pthread_spin_lock(NULL) == EINVAL);
 	CHECK(pthread_spin_trylock(NULL) == EINVAL);
 	CHECK(pthread_spin_unlock(NULL) == EINVAL);
+	CHECK(pthread_spin_destroy(NULL) == EINVAL);
 }
 
 CASES(CASE(one_thread_at_a_time_has_it_even_if_it_gives_way), CASE(trylock_of_anothers_is_EBUSY),

@@ -1,6 +1,7 @@
 //! One vCPU's two sides, and how its thread goes from one to the other.
 
 use std::cell::{Cell, UnsafeCell};
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use arch::fibre;
@@ -63,6 +64,11 @@ thread_local! {
 }
 
 impl Cpu {
+    /// Offsets, for debuggers.
+    pub(crate) const IN_GUEST: usize = offset_of!(Cpu, in_guest);
+    pub(crate) const GUEST: usize = offset_of!(Cpu, guest);
+    pub(crate) const FRAME: usize = offset_of!(Cpu, frame);
+
     pub fn new(id: u32, page: u64, boot_stack_top: u64, entry: Entry) -> Cpu {
         // SAFETY: the boot stack is this vCPU's and unused.
         let guest = unsafe { arch::switch::prepare(boot_stack_top, begin) };

@@ -8,6 +8,7 @@
 //! vCPU has taken it over and the handler returns to FluxOS's entry instead.
 
 pub mod cpu;
+pub mod debugger;
 pub mod door;
 pub mod export;
 pub mod machine;

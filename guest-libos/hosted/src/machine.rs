@@ -116,6 +116,7 @@ pub fn boot_into(entry: Entry, from: &Boot, header: &mut Header) -> Result<Vec<H
         })
         .collect();
     let cpus: &'static [Cpu] = Vec::leak(cpus);
+    crate::debugger::show(cpus);
     let guard = crate::memory::PAGE as u64;
     let vcpus = (0..from.vcpus).map(|id| {
         let base = signal.base() + u64::from(id) * SIGNAL_STACK as u64 + guard;

@@ -50,3 +50,7 @@ mod imp;
 #[cfg(flux_sanitizer)]
 #[path = "sanitizer/runtime.rs"]
 mod runtime;
+
+#[cfg(flux_sanitizer)]
+#[path = "sanitizer/options.rs"]
+mod options;

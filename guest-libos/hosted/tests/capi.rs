@@ -28,6 +28,7 @@ const PROGRAMS: &[&str] = &[
     "condwait",
     "detach",
     "ends",
+    "errors",
     "exits",
     "keys",
     "mutex",
@@ -186,7 +187,7 @@ macro_rules! programs {
 }
 
 programs! {
-    attributes barrier cancel channels cleanup clock cond condwait detach ends exits
+    attributes barrier cancel channels cleanup clock cond condwait detach ends errors exits
     keys mutex native once program rwlock semaphore spin threads timedlock tls
 }
 

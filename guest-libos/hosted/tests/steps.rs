@@ -6,6 +6,13 @@
 //! is in fact held, and taken over by another vCPU, and what the uThreads compute must come out
 //! right all the same. At the same instructions, in other rounds, the uThread is made to give way by its
 //! upcall instead.
+//!
+//! Where it is not 0 a kick is ignored, and the request waits. Junction's issue #2 was a kick inside the code
+//! that changes stacks. So at each instruction of the switch, and of a resume, the vCPU is kicked and asked
+//! to leave its core, which it does when it has come out.
+
+// A sanitizer's runtime is no code that a guest may be held in.
+#![cfg(not(flux_sanitizer))]
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -28,10 +35,19 @@ const VCPUS: u32 = 3;
 /// How often the guest goes through the scenario; every other time it is held one instruction later,
 /// and between those it gives way there by its upcall.
 const ROUNDS: u64 = 1000;
+/// As many rounds with kicks inside of a change of stacks: a round has several.
+const KICK_ROUNDS: u64 = 150;
 /// A round that takes more instructions is not stepped to its end: an idle vCPU spins.
 const LONGEST: u64 = 20_000;
+/// How long the functions that change stacks are, up to where they are left, and how many instructions on the usual way
+/// through them; those of `resume` without the two for FS base.
+const SWITCH: (u64, usize) = (63, 25);
+const SWITCH_OUT: (u64, usize) = (65, 26);
+const RESUME: (u64, usize) = (172, 42);
 /// No shorter than the way back into application code is that begins with clearing `critical`.
 const TAIL_BYTES: u64 = 60;
+/// No shorter than any of them.
+const CODE_BYTES: usize = 200;
 const TRAP_FLAG: i64 = 0x100;
 
 static GUEST: libos::boot::Boot = libos::boot::Boot::new();
@@ -46,21 +62,35 @@ extern "C" fn vcpu(id: u32, page: *mut u8) -> ! {
 
 // ---- the stepper ----
 
-/// The instruction at which to hold, counting those outside `critical` since stepping began; 0:
-/// none.
+// What becomes of the vCPU at the instruction that is meant.
+/// It is held, in application code.
+const HOLD: u32 = 0;
+/// Its uThread gives way by its upcall, in application code.
+const UPCALL: u32 = 1;
+/// A kick comes in the middle of a change of stacks, and the vCPU goes on.
+const KICK: u32 = 2;
+static MODE: AtomicU32 = AtomicU32::new(HOLD);
+/// How each vCPU was stopped.
+static STOPPED: [AtomicU32; VCPUS as usize] = [const { AtomicU32::new(KICK) }; VCPUS as usize];
+/// The instruction that is meant, counting those outside `critical`, or those that change stacks, since stepping
+/// began; 0: none.
 static TARGET: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static ROUND_STEPS: AtomicU64 = AtomicU64::new(0);
 static STEPS: AtomicU64 = AtomicU64::new(0);
 static HOLDS: AtomicU64 = AtomicU64::new(0);
-/// Whether the next stop is an upcall; and of each vCPU, whether its stop was.
-static BY_UPCALL: AtomicBool = AtomicBool::new(false);
-static IN_UPCALL: [AtomicBool; VCPUS as usize] = [const { AtomicBool::new(false) }; VCPUS as usize];
 static UPCALLS: AtomicU64 = AtomicU64::new(0);
 /// Held in the last instructions of a resume, with `critical` cleared already.
 static TAILS: AtomicU64 = AtomicU64::new(0);
 static PARKS: AtomicU64 = AtomicU64::new(0);
 static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// Kicks inside of a change of stacks, and at which of its bytes.
+static KICKS: AtomicU64 = AtomicU64::new(0);
+static SWITCHING_IN: Bytes = Bytes::new();
+static SWITCHING_OUT: Bytes = Bytes::new();
+static RESUMING: Bytes = Bytes::new();
+/// Kicks that a vCPU found when it entered again.
+static ENTRIES: AtomicU64 = AtomicU64::new(0);
 /// Instruction pointer of the first instruction at which something was wrong.
 static WRONG: AtomicU64 = AtomicU64::new(0);
 static PAGE: AtomicUsize = AtomicUsize::new(0);
@@ -68,6 +98,39 @@ static PAGE: AtomicUsize = AtomicUsize::new(0);
 fn page() -> Page {
     // SAFETY: set by the test to a page that stays mapped.
     unsafe { Page::new(PAGE.load(SeqCst) as *mut u8) }
+}
+
+/// Which bytes of a function have been an instruction at which a kick came.
+struct Bytes([AtomicBool; CODE_BYTES]);
+
+impl Bytes {
+    const fn new() -> Bytes {
+        Bytes([const { AtomicBool::new(false) }; CODE_BYTES])
+    }
+
+    /// Whether `rip` is in the first `bytes` bytes of the function; with `note`, that is noted.
+    fn has(&self, function: *const (), bytes: u64, rip: u64, note: bool) -> bool {
+        let function = function as u64;
+        let inside = (function..function + bytes).contains(&rip);
+        if inside && note {
+            self.0[(rip - function) as usize].store(true, Relaxed);
+        }
+        inside
+    }
+
+    fn instructions(&self) -> usize {
+        self.0.iter().filter(|byte| byte.load(SeqCst)).count()
+    }
+}
+
+/// Whether this is an instruction of a change of stacks. With `note`, a kick comes there.
+fn changes_stacks(rip: u64, note: bool) -> bool {
+    let switch_in = arch::switch::switch as *const ();
+    let switch_out = arch::switch::switch_out as *const ();
+    let resume = arch::resume::resume as *const ();
+    SWITCHING_IN.has(switch_in, SWITCH.0, rip, note)
+        || SWITCHING_OUT.has(switch_out, SWITCH_OUT.0, rip, note)
+        || RESUMING.has(resume, RESUME.0, rip, note)
 }
 
 /// Each instruction of a stepped thread comes here.
@@ -84,24 +147,37 @@ extern "C" fn step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::
         return;
     };
     STEPS.fetch_add(1, Relaxed);
-    if page().guest(cpu.id).critical.load(Relaxed) != 0 {
+    // SAFETY: the mask of the interrupted code. A door keeps kicks out, so none comes in there.
+    if unsafe { libc::sigismember(&(*frame).uc_sigmask, handoff::linux::kick_signal()) } == 1 {
+        return;
+    }
+    let mode = MODE.load(Relaxed);
+    let inside = mode == KICK;
+    let rip = registers[libc::REG_RIP as usize] as u64;
+    if (page().guest(cpu.id).critical.load(Relaxed) != 0) != inside || inside && !changes_stacks(rip, false) {
         return;
     }
     let count = COUNT.fetch_add(1, Relaxed) + 1;
     let rsp = registers[libc::REG_RSP as usize] as u64;
     let header = page().header();
     let stack = rsp.wrapping_sub(header.stack_base) / header.stack_bytes + 1;
-    if libos::vcpu::current_of(page(), cpu.id).map(u64::from) != Some(stack) {
+    if !inside && libos::vcpu::current_of(page(), cpu.id).map(u64::from) != Some(stack) {
         let _ = WRONG.compare_exchange(0, registers[libc::REG_RIP as usize] as u64, SeqCst, SeqCst);
     }
     if count >= target {
         TARGET.store(0, Relaxed);
         registers[libc::REG_EFL as usize] &= !TRAP_FLAG;
-        let upcall = BY_UPCALL.load(Relaxed);
-        IN_UPCALL[cpu.id as usize].store(upcall, Relaxed);
-        if upcall { &UPCALLS } else { &HOLDS }.fetch_add(1, Relaxed);
+        STOPPED[cpu.id as usize].store(mode, Relaxed);
+        match mode {
+            KICK => &KICKS,
+            UPCALL => &UPCALLS,
+            _ => &HOLDS,
+        }
+        .fetch_add(1, Relaxed);
         let tail = arch::upcall::go_on as *const () as u64;
-        if (tail..tail + TAIL_BYTES).contains(&(registers[libc::REG_RIP as usize] as u64)) {
+        if inside {
+            changes_stacks(rip, true);
+        } else if (tail..tail + TAIL_BYTES).contains(&rip) {
             TAILS.fetch_add(1, Relaxed);
         }
         // SAFETY: this handler's frame. From here on it is as if a kick had come just now.
@@ -109,10 +185,12 @@ extern "C" fn step(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::
     }
 }
 
-/// Steps this thread from here on, and holds it at the `target`-th instruction or soon after.
+/// Steps this thread from here on, to the `target`-th instruction of those that `mode` is about, or soon after.
 #[inline(always)]
-fn step_to(target: u64) {
+fn step_to(target: u64, mode: u32) {
+    TARGET.store(0, SeqCst);
     COUNT.store(0, Relaxed);
+    MODE.store(mode, SeqCst);
     ROUND_STEPS.store(0, Relaxed);
     TARGET.store(target, SeqCst);
     // SAFETY: sets the trap flag; the handler is there.
@@ -158,11 +236,11 @@ fn scenario(seed: u64) -> u64 {
 }
 
 fn main() {
-    for round in 0..ROUNDS {
+    let outside = (0..ROUNDS).map(|round| (1 + round / 2, if round % 2 == 0 { HOLD } else { UPCALL }));
+    let inside = (1..=KICK_ROUNDS).map(|target| (target, KICK));
+    for (target, mode) in outside.chain(inside) {
         let held = HOLDS.load(SeqCst);
-        let target = 1 + round / 2;
-        BY_UPCALL.store(round % 2 == 1, SeqCst);
-        step_to(target);
+        step_to(target, mode);
         let found = scenario(target);
         TARGET.store(0, SeqCst);
         if found != 3 * target * (1 + 2 + 3) + 3 * (1 + 2) {
@@ -212,8 +290,11 @@ impl Host {
             if taken.is_multiple_of(3) {
                 host.park_gen.fetch_add(1, SeqCst);
             }
-            if taken.is_multiple_of(2) {
-                step_to(1 + taken / 2 % 60);
+            // Now outside, now inside: up to the last instruction of a resume.
+            match taken % 4 {
+                0 => step_to(1 + taken / 4 % 60, HOLD),
+                2 => step_to(1 + taken / 4 % 60, KICK),
+                _ => {}
             }
         }
     }
@@ -233,6 +314,17 @@ impl Host {
         guest.critical.store(1, SeqCst);
         backend.set_reentry().expect("it was interrupted");
         self.held[id as usize].store(NONE, SeqCst);
+        // The kick comes before the first instruction of the entry: it waits until kicks are let in.
+        // SAFETY: a signal to this thread, which handles it.
+        unsafe { libc::pthread_kill(libc::pthread_self(), handoff::linux::kick_signal()) };
+        ENTRIES.fetch_add(1, SeqCst);
+    }
+
+    /// FluxOS's own code, which is not held: it goes on, and leaves its core by itself.
+    fn kick(&self, id: u32) {
+        let guest = self.page.guest(id).expect("a vCPU");
+        assert_ne!(guest.critical.load(SeqCst), 0, "a kick that is not answered");
+        self.page.host(id).expect("a vCPU").park_gen.fetch_add(1, SeqCst);
     }
 
     /// A vCPU whose uThread has had its time, in application code.
@@ -250,8 +342,12 @@ impl Host {
         backend.attach().expect("GS base");
         while !self.over() {
             match backend.run() {
-                Exit::Interrupted if IN_UPCALL[id as usize].load(SeqCst) => self.preempt(&mut backend, id),
-                Exit::Interrupted => self.hold(&mut backend, id),
+                // What nobody has stepped to is the kick before the entry.
+                Exit::Interrupted => match STOPPED[id as usize].swap(KICK, SeqCst) {
+                    HOLD => self.hold(&mut backend, id),
+                    UPCALL => self.preempt(&mut backend, id),
+                    _ => self.kick(id),
+                },
                 Exit::Door {
                     port: abi::PORT_STEAL,
                     arg,
@@ -286,7 +382,7 @@ impl Host {
 }
 
 #[test]
-fn every_instruction_outside_critical_can_be_held() {
+fn every_instruction_outside_critical_can_be_held_and_junction_2_every_one_of_a_switch_kicked() {
     let page = Arc::new(ControlPage::create(0, VCPUS).expect("memfd"));
     PAGE.store(page.host_address() as usize, SeqCst);
     let mut header = empty_header();
@@ -342,10 +438,20 @@ fn every_instruction_outside_critical_can_be_held() {
     let (steps, holds, taken) = (STEPS.load(SeqCst), HOLDS.load(SeqCst), TAKEN.load(SeqCst));
     let upcalls = UPCALLS.load(SeqCst);
     eprintln!(
-        "{steps} instructions stepped, held at {holds}, {taken} taken over, {upcalls} upcalls, {} parks, {} in a \
-         resume",
+        "{steps} instructions stepped, held at {holds}, {taken} taken over, {upcalls} upcalls, {} parks, {} in the last \
+         instructions of a resume",
         PARKS.load(SeqCst),
         TAILS.load(SeqCst)
+    );
+    let kicked = [
+        SWITCHING_IN.instructions(),
+        SWITCHING_OUT.instructions(),
+        RESUMING.instructions(),
+    ];
+    eprintln!(
+        "kicked {} times at {kicked:?} instructions of the switches to and from a uThread and of a resume, and at {} entries",
+        KICKS.load(SeqCst),
+        ENTRIES.load(SeqCst)
     );
     assert_eq!(host.panics.load(SeqCst), 0, "the guest gave up or got stuck");
     assert_eq!(
@@ -372,4 +478,10 @@ fn every_instruction_outside_critical_can_be_held() {
         "never held in the last instructions of a resume"
     );
     assert!(PARKS.load(SeqCst) > 0, "no thief was ever asked to park");
+    let all = [SWITCH.1, SWITCH_OUT.1, RESUME.1];
+    assert!(
+        kicked.iter().zip(all).all(|(kicked, all)| *kicked >= all),
+        "not every instruction of a change of stacks was kicked: {kicked:?} of {all:?}"
+    );
+    assert!(ENTRIES.load(SeqCst) > 0, "no kick before an entry");
 }

@@ -21,7 +21,7 @@ use libos::time::deadline_in;
 use libos::uthread::yield_now;
 
 /// How often the guest goes through each scenario.
-const ROUNDS: u64 = 400;
+const ROUNDS: u64 = if cfg!(flux_sanitizer) { 40 } else { 400 };
 
 static FAILED: AtomicU32 = AtomicU32::new(0);
 

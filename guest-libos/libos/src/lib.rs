@@ -39,6 +39,7 @@
 mod account;
 mod backtrace;
 pub mod boot;
+pub mod debugger;
 mod heap;
 pub mod kernel;
 pub mod log;

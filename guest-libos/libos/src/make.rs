@@ -177,5 +177,6 @@ fn fill(
     for local in locals {
         local.kernel.set(kernel);
     }
+    crate::debugger::show(kernel);
     Ok(kernel)
 }

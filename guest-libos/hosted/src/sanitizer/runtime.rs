@@ -23,6 +23,11 @@ const RUNTIME: [&str; 6] = [
 ];
 const SWITCH: &str = "flux_fibre_switch";
 
+/// What the program gives to the runtime is not the runtime's.
+fn is_runtime(name: &str) -> bool {
+    RUNTIME.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_default_options")
+}
+
 /// Reads this program's symbol table.
 pub fn find() -> Result<Found, &'static str> {
     unsafe extern "C" {
@@ -39,7 +44,7 @@ pub fn find() -> Result<Found, &'static str> {
     };
     // Linked where it runs, as .cargo/config.toml has it (relocation-model=static).
     for (name, at, size) in &symbols {
-        if RUNTIME.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_runtime(name) {
             found.runtime.start = found.runtime.start.min(*at);
             found.runtime.end = found.runtime.end.max(at + size);
         }
@@ -50,7 +55,7 @@ pub fn find() -> Result<Found, &'static str> {
     if found.runtime.is_empty() {
         return Err("the sanitizer's runtime is not in this program");
     }
-    let ours = |name: &str| name.starts_with("_R") || name.contains("17h");
+    let ours = |name: &str| !is_runtime(name) && (name.starts_with("_R") || name.contains("17h"));
     if symbols
         .iter()
         .any(|(name, at, _)| ours(name) && found.runtime.contains(at))
