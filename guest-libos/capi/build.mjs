@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // @ts-check
 // Builds both archives and links C programs with them.
-// Usage: node guest-libos/capi/build.mjs                        archives and all of conformance/
+// Usage: node guest-libos/capi/build.mjs                        archives, conformance/ and dying/
 //        node guest-libos/capi/build.mjs kvm|hosted OUT FILE.c...  one program of your own
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync } from 'node:fs';
@@ -88,12 +88,12 @@ function archives() {
 const [kind, out, ...sources] = argv.slice(2);
 if (kind === undefined) {
   archives();
-  const folder = join(capi, 'conformance');
-  for (const file of readdirSync(folder).filter((name) => name.endsWith('.c'))) {
-    const name = basename(file, '.c');
-    for (const each of /** @type {Kind[]} */ (Object.keys(kinds)))
-      program(each, join(target, 'capi', each, name), [join(folder, file)]);
-  }
+  for (const folder of ['conformance', 'dying'].map((name) => join(capi, name)))
+    for (const file of readdirSync(folder).filter((name) => name.endsWith('.c'))) {
+      const name = basename(file, '.c');
+      for (const each of /** @type {Kind[]} */ (Object.keys(kinds)))
+        program(each, join(target, 'capi', each, name), [join(folder, file)]);
+    }
 } else if ((kind === 'kvm' || kind === 'hosted') && out && sources.length > 0) {
   archives();
   program(kind, out, sources);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::On;
@@ -12,6 +14,11 @@ fn last_words(on: On, cmdline: &str) -> Option<String> {
         return None;
     }
     let (program, first) = on.command()?;
+    Some(last_words_of(on, program, first, cmdline))
+}
+
+/// As above, of a program of its own.
+fn last_words_of(on: On, program: PathBuf, first: Vec<OsString>, cmdline: &str) -> String {
     let output = Command::new(program)
         .args(first)
         .args(["--name", "dying", "--unmanaged", "--cmdline", cmdline])
@@ -21,24 +28,62 @@ fn last_words(on: On, cmdline: &str) -> Option<String> {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     // Ended as a poisoned VM without a socket does: not by a signal, not by its own panic.
     assert_eq!(output.status.code(), Some(1), "{cmdline} on {on:?}: {log}");
-    Some(log)
+    log
+}
+
+/// A program linked with `libfluxos`, and its first arguments.
+fn c_program(on: On, name: &str) -> Option<(PathBuf, Vec<OsString>)> {
+    if !on.there() {
+        return None;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/capi");
+    let folder = std::env::var_os("FLUXOS_CAPI").map_or(root, PathBuf::from);
+    let kind = if on == On::Kvm { "kvm" } else { "hosted" };
+    let program = folder.join(kind).join(name);
+    if on == On::Hosted {
+        return Some((program, Vec::new()));
+    }
+    let (fluxion, _) = on.command()?;
+    Some((fluxion, vec!["--image".into(), program.into()]))
 }
 
 /// Each guest's end has all of these texts in its last line, and its log all of those.
 fn dies(cmdline: &str, last: &[&str], log: &[&str]) {
     for on in [On::Hosted, On::Kvm] {
-        let Some(said) = last_words(on, cmdline) else {
-            continue;
-        };
-        let end = said
-            .lines()
-            .find(|line| line.contains("poisoned: "))
-            .unwrap_or("");
-        for text in last {
-            assert!(end.contains(text), "{cmdline} on {on:?}: no {text:?} in\n{said}");
+        if let Some(said) = last_words(on, cmdline) {
+            says(on, cmdline, &said, last, log);
         }
-        for text in log {
-            assert!(said.contains(text), "{cmdline} on {on:?}: no {text:?} in\n{said}");
+    }
+}
+
+fn says(on: On, cmdline: &str, said: &str, last: &[&str], log: &[&str]) {
+    let end = said
+        .lines()
+        .find(|line| line.contains("poisoned: "))
+        .unwrap_or("");
+    for text in last {
+        assert!(end.contains(text), "{cmdline} on {on:?}: no {text:?} in\n{said}");
+    }
+    for text in log {
+        assert!(said.contains(text), "{cmdline} on {on:?}: no {text:?} in\n{said}");
+    }
+}
+
+#[test]
+fn a_c_programs_end_is_told_in_its_functions_names() {
+    for on in [On::Hosted, On::Kvm] {
+        let ends: [(&str, &[&str]); 2] = [
+            (
+                "dies overflow",
+                &["stack overflow: uThread ", "\"c diver\" has used up its stack of ", "; in dive"],
+            ),
+            ("dies null", &["page fault (", "\"c poker\"", "; in poke", "called by poker"]),
+        ];
+        for (cmdline, last) in ends {
+            if let Some((program, first)) = c_program(on, "dies") {
+                let said = last_words_of(on, program, first, cmdline);
+                says(on, cmdline, &said, last, &[]);
+            }
         }
     }
 }

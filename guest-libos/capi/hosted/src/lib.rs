@@ -7,9 +7,11 @@ use std::ffi::{c_char, c_int};
 
 use fluxion::args::{self, Command, Config};
 use fluxion::process::{self, StartError};
+use fluxion::symbols::Symbols;
 use fluxion::vm::Ended;
 use hosted::door::Hosted;
 use hosted::machine::{boot_into, Boot, HostedError};
+use hosted::panics;
 use libos::boot::Boot as GuestBoot;
 
 const FAILED: c_int = 1;
@@ -82,5 +84,7 @@ fn run(config: Config) -> Result<Ended, Error> {
         page: prepared.page.clone(),
     };
     let vcpus = boot_into(entry, &boot, &mut prepared.header)?;
+    prepared.symbols = Symbols::of_this_program();
+    prepared.panicked = Some(panics::in_guest);
     Ok(prepared.run(vcpus)?)
 }

@@ -25,7 +25,7 @@ const SWITCH: &str = "flux_fibre_switch";
 
 /// What the program gives to the runtime is not the runtime's.
 fn is_runtime(name: &str) -> bool {
-    RUNTIME.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with("_default_options")
+    RUNTIME.iter().any(|prefix| name.starts_with(prefix)) && !name.contains("_default_")
 }
 
 /// Reads this program's symbol table.

@@ -98,6 +98,10 @@ impl Drop for Vm {
 }
 
 impl Vm {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn handle(&self, vcpu: u32) -> Handle {
         Handle::new(self.slot, vcpu).expect("a vCPU that exists")
     }
