@@ -34,8 +34,7 @@ function requireRuntime(kind) {
     encoding: 'utf8',
   });
   const folder = asked.stdout?.trim();
-  const there =
-    asked.status === 0 && readdirSync(folder).some((name) => name.endsWith(kinds[kind].runtime));
+  const there = asked.status === 0 && readdirSync(folder).some((name) => name.endsWith(kinds[kind].runtime));
   if (!there)
     throw new Failure(
       `this Rust has no runtime of the ${kind} sanitizer (librustc*${kinds[kind].runtime}), which rustup's has; ` +
@@ -117,7 +116,9 @@ try {
       const { trouble, ...counts } = await runSuite(suite, []);
       add(total, counts);
       failed ||= trouble !== undefined;
-      console.log(`${suite.name}: ${totalLine(counts)} in ${seconds(started)}${trouble ? `; FAILED, ${trouble}` : ''}`);
+      console.log(
+        `${suite.name}: ${totalLine(counts)} in ${seconds(started)}${trouble ? `; FAILED, ${trouble}` : ''}`,
+      );
     }
   }
 } catch (error) {

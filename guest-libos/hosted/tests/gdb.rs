@@ -116,12 +116,18 @@ fn lists_all(said: &str) {
     assert_eq!(traces.len(), 4, "{said}");
     for trace in traces {
         for function in ["libos::uthread::begin", "lock.rs"] {
-            assert!(trace.contains(function), "no {function} in uThread {trace}\n{said}");
+            assert!(
+                trace.contains(function),
+                "no {function} in uThread {trace}\n{said}"
+            );
         }
     }
     let running = said.matches("running, vCPU ").count();
     assert!(running <= 2, "{said}");
-    assert!(said.contains(", blocked\n") || said.contains(", runnable\n"), "{said}");
+    assert!(
+        said.contains(", blocked\n") || said.contains(", runnable\n"),
+        "{said}"
+    );
 }
 
 #[test]

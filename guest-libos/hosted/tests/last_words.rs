@@ -75,9 +75,16 @@ fn a_c_programs_end_is_told_in_its_functions_names() {
         let ends: [(&str, &[&str]); 2] = [
             (
                 "dies overflow",
-                &["stack overflow: uThread ", "\"c diver\" has used up its stack of ", "; in dive"],
+                &[
+                    "stack overflow: uThread ",
+                    "\"c diver\" has used up its stack of ",
+                    "; in dive",
+                ],
             ),
-            ("dies null", &["page fault (", "\"c poker\"", "; in poke", "called by poker"]),
+            (
+                "dies null",
+                &["page fault (", "\"c poker\"", "; in poke", "called by poker"],
+            ),
         ];
         for (cmdline, last) in ends {
             if let Some((program, first)) = c_program(on, "dies") {

@@ -40,9 +40,8 @@ fn is_word(c: char) -> bool {
 
 /// Whether the text calls the function: its name as a whole word, before a parenthesis.
 fn calls(text: &str, function: &str) -> bool {
-    text.match_indices(function).any(|(at, _)| {
-        !text[..at].ends_with(is_word) && text[at + function.len()..].starts_with('(')
-    })
+    text.match_indices(function)
+        .any(|(at, _)| !text[..at].ends_with(is_word) && text[at + function.len()..].starts_with('('))
 }
 
 /// Whether the text has this as a whole word.
@@ -103,7 +102,9 @@ const INNER: [&str; 2] = ["flux_cleanup_push", "flux_cleanup_pop"];
 #[test]
 fn the_list_names_what_the_headers_offer() {
     let mut there: BTreeSet<String> = sources("include", "h").iter().flat_map(|h| declared(h)).collect();
-    INNER.iter().for_each(|inner| assert!(there.remove(*inner), "{inner}"));
+    INNER
+        .iter()
+        .for_each(|inner| assert!(there.remove(*inner), "{inner}"));
     let listed: BTreeSet<String> = offered().into_keys().collect();
     let missing: Vec<_> = there.difference(&listed).collect();
     let stale: Vec<_> = listed.difference(&there).collect();
@@ -134,9 +135,9 @@ fn every_error_has_a_case() {
         for (error, case) in errors {
             let has = match &case {
                 // The case is there, and its program calls the function and expects the error.
-                Some(case) => cases.iter().any(|text| {
-                    names(text, case) && calls(text, &function) && names(text, &error)
-                }),
+                Some(case) => cases
+                    .iter()
+                    .any(|text| names(text, case) && calls(text, &function) && names(text, &error)),
                 // One statement calls the function and names the error.
                 None => cases.iter().any(|text| {
                     text.split(';')
@@ -160,15 +161,22 @@ fn what_takes_an_object_lists_what_it_says_of_none() {
         for statement in header.split(';') {
             for (function, errors) in &list {
                 let object = calls(statement, function)
-                    && ["_t *", "_t *__restrict"].iter().any(|kind| statement.contains(kind));
-                if object && errors.iter().all(|(error, _)| error != "EINVAL") && !NO_OBJECT.contains(&function.as_str())
+                    && ["_t *", "_t *__restrict"]
+                        .iter()
+                        .any(|kind| statement.contains(kind));
+                if object
+                    && errors.iter().all(|(error, _)| error != "EINVAL")
+                    && !NO_OBJECT.contains(&function.as_str())
                 {
                     missing.push(function.clone());
                 }
             }
         }
     }
-    assert!(missing.is_empty(), "they take objects, and have no EINVAL: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "they take objects, and have no EINVAL: {missing:?}"
+    );
 }
 
 /// They are given one more object, which is what is looked at.

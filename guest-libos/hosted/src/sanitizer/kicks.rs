@@ -83,7 +83,11 @@ static CODE: Code = Code {
 
 impl Code {
     fn set(&self) -> Result<(), &'static str> {
-        let runtime::Found { program, runtime, switch } = runtime::find()?;
+        let runtime::Found {
+            program,
+            runtime,
+            switch,
+        } = runtime::find()?;
         let put = |start: &AtomicU64, end: &AtomicU64, range: Range<u64>| {
             start.store(range.start, Ordering::SeqCst);
             end.store(range.end, Ordering::SeqCst);
