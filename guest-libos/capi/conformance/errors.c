@@ -239,5 +239,5 @@ CASES(CASE(attributes_of_threads_that_are_not_there_are_EINVAL),
       CASE(places_for_attributes_of_threads_that_are_not_there_are_EINVAL),
       CASE(attributes_of_objects_that_are_not_there_are_EINVAL), CASE(clockwait_fails_as_timedwait_does),
       CASE(a_lock_that_another_writes_is_EBUSY_or_ETIMEDOUT_for_all), CASE(semaphores_that_are_not_there_are_EINVAL),
-      CASE(a_key_that_is_none_has_no_value),
-      CASE(a_detached_thread_is_not_joined_natively), CASE(native_objects_say_what_is_done_wrong_with_them))
+      CASE(a_key_that_is_none_has_no_value), CASE(a_detached_thread_is_not_joined_natively),
+      CASE(native_objects_say_what_is_done_wrong_with_them))
