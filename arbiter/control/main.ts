@@ -20,7 +20,7 @@ import {
 } from '../../native/index.ts';
 import { W_TABLE_ARBITER_CORE, W_TABLE_MANAGED } from '../abi/layout.gen.ts';
 import { findPolicy } from '../policy/registry.ts';
-import { readRules, type RuleSet } from '../policy/rules/file.ts';
+import { readRules, RulesError, type RuleSet } from '../policy/rules/file.ts';
 import { makeCpuset } from '../vm/cpuset.ts';
 import { Fleet } from '../vm/fleet.ts';
 import { choosePool } from '../vm/host.ts';
@@ -116,7 +116,13 @@ function takeRules(config: DaemonConfig): RuleSet | undefined {
   } catch (error) {
     throw new ControlError('usage', `the rules cannot be read: ${(error as Error).message}`);
   }
-  const set = readRules(text, path);
+  let set: RuleSet;
+  try {
+    set = readRules(text, path);
+  } catch (error) {
+    if (!(error instanceof RulesError)) throw error;
+    throw new ControlError('usage', error.message, error.hint);
+  }
   config.params = { ...set.params, ...config.params };
   return set;
 }

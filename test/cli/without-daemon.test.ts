@@ -11,7 +11,20 @@ let cli: Cli;
 beforeAll(() => void (cli = new Cli()));
 afterAll(() => cli.end());
 
-const COMMANDS = ['start', 'run', 'ps', 'stop', 'status', 'explain', 'doctor', 'demo', 'bench', 'kmod'];
+const COMMANDS = [
+  'start',
+  'run',
+  'ps',
+  'stop',
+  'status',
+  'explain',
+  'doctor',
+  'demo',
+  'bench',
+  'kmod',
+  'policy',
+  'hint',
+];
 
 describe('help', () => {
   test('of the program names every command, shows examples, and the exit codes', async () => {
@@ -54,6 +67,14 @@ describe('wrong usage: exit code 2, what was wrong, and what to do', () => {
     ['cores that are none', ['start', '--cores', 'one']],
     ['cores backwards', ['start', '--cores', '3-1']],
     ['a parameter without a value', ['start', '--param', 'threshold_us']],
+    ['a parameter that the policy does not have', ['start', '--policy-params', 'slice_us=5']],
+    ['no such policy', ['start', '--policy', 'fairest']],
+    ['no such limit of the guard', ['start', '--guard', 'moves=5']],
+    ['a policy of rules without rules', ['start', '--policy', 'classes']],
+    ['rules for a policy that has none', ['start', '--policy-params', 'rules=rules.toml']],
+    ['rules that are not there', ['start', '--policy', 'classes', '--policy-params', 'rules=/nowhere.toml']],
+    ['a hint without cores', ['hint', 'web']],
+    ['a hint for a time without a unit', ['hint', 'web', '--cores', '2', '--for', '20']],
     ['extra argument', ['status', 'now']],
     ['seconds that are none', ['demo', '--seconds', 'long']],
   ])('%s', async (_name, args) => {
@@ -78,21 +99,70 @@ describe('wrong usage: exit code 2, what was wrong, and what to do', () => {
     expect((await cli.run('run', 'web', '--worklaod', 'serve')).err).toContain('--workload');
   });
 
+  test('rules that are wrong are told with file and line', async () => {
+    const file = join(cli.dir, 'rules.toml');
+    mkdirSync(cli.dir, { recursive: true });
+    writeFileSync(file, '[[class]]\nname = "web"\nprio = 3\n');
+    const { code, err } = await cli.run('start', '--policy', 'classes', '--policy-params', `rules=${file}`);
+    expect(code).toBe(2);
+    expect(err).toContain(`${file}:3: a class has no prio`);
+    expect(err).toContain('docs/policies.md');
+  });
+
+  test('the parameters that the policy has are named, with their defaults', async () => {
+    const { err } = await cli.run('start', '--policy', 'fair-share', '--policy-params', 'slice=5');
+    expect(err).toMatch(/slice_us \(1000\), tenure_us \(50\)/);
+  });
+
   test('the workloads that there are are named', async () => {
     expect((await cli.run('run', 'web', '--workload', 'srve')).err).toMatch(/serve.*batch.*probe/);
   });
 });
 
+describe('policy list', () => {
+  test('shows each policy with its version, what it is for, and its parameters', async () => {
+    const { code, out } = await cli.run('policy', 'list');
+    expect(code).toBe(0);
+    expect(out).toMatch(/^delay 1\.0\.0: cores follow queueing delay/m);
+    expect(out).toMatch(/^ {4}slice_us +1000 {2}\S/m);
+    expect(out).toContain('rules=FILE');
+    const { policies } = (await cli.json('policy', 'list')) as {
+      policies: { name: string; params: object[] }[];
+    };
+    expect(policies.map(({ name }) => name)).toEqual(
+      expect.arrayContaining([
+        'static',
+        'delay',
+        'proactive',
+        'utilization',
+        'fair-share',
+        'slo',
+        'ias-lite',
+        'chaos',
+        'classes',
+      ]),
+    );
+    expect(policies.find(({ name }) => name === 'chaos')!.params).toContainEqual(
+      expect.objectContaining({ name: 'every_us', default: 100, min: 0 }),
+    );
+  });
+});
+
 describe('no daemon: exit code 3', () => {
-  test.each(['ps', 'status', 'stop --all', 'stop web', 'explain', 'run web --workload serve'])(
-    '%s',
-    async (command) => {
-      const { code, err } = await cli.run(...command.split(' '));
-      expect(code).toBe(3);
-      expect(err).toContain('not running');
-      expect(err).toContain('hyperflux start');
-    },
-  );
+  test.each([
+    'ps',
+    'status',
+    'stop --all',
+    'stop web',
+    'explain',
+    'run web --workload serve',
+    'hint web --cores 1',
+  ])('%s', async (command) => {
+    const { code, err } = await cli.run(...command.split(' '));
+    expect(code).toBe(3);
+    expect(err).toContain('not running');
+    expect(err).toContain('hyperflux start');
+  });
 
   test('as JSON', async () => {
     expect(await cli.error('ps')).toMatchObject({ code: 3, error: { code: 'not-running' } });

@@ -42,7 +42,7 @@ export function addHint(program: Command): void {
       if (options.json) return printJson({ name, ...hinted });
       const heeded = hinted.heeded ? '' : '; the policy that decides does not look at it: proactive does';
       if (hinted.cores === 0) print(`${name}: nothing is announced any more`);
-      else print(`${name}: ${hinted.cores} cores are announced for ${hinted.us} us${heeded}`);
+      else print(`${name}: needs ${hinted.cores} for ${hinted.us} us, it is announced${heeded}`);
     });
   program.addCommand(command);
 }

@@ -6,7 +6,8 @@
  * something on them. Above the range its goal grows by a core, below it shrinks by
  * one; between, it stays. A VM with fewer cores than its goal claims one if it can
  * use it, and takes it from whoever has more than his. Queueing delay plays no part,
- * so work can wait for a window or two; a VM without any core gets its first at once.
+ * so work can wait for a window or two; a VM without any core gets its first at once,
+ * or takes turns with equals. Classes do not count here; guarantees do.
  */
 import { z } from 'zod';
 import type { Figures, Wishes } from '../api.ts';

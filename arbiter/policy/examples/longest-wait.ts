@@ -3,7 +3,9 @@ import { CORE_MOVING, definePolicy, HEAD_CORES, HEAD_HOT, NO_VM, smallArray, z }
 export const longestWait = definePolicy({
   ...{ api: 1, name: 'longest-wait', version: '1.0.0' },
   summary: 'whoever has waited longest gets an idle core, or the one that somebody has had longest',
-  params: z.strictObject({ tenure_us: z.number().min(0).default(100).describe('nobody loses a core sooner') }),
+  params: z.strictObject({
+    tenure_us: z.number().min(0).default(100).describe('nobody loses a core sooner'),
+  }),
   bind(view, out) {
     const { head, hot, vmAway, vmCores, vmDelay, vmWants, coreAge, coreFlags, coreVm } = view;
     const tenure = smallArray(1);
