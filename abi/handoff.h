@@ -112,7 +112,7 @@
 #define FLUX_OP_PARK 2 /* the owner leaves; the core falls idle */
 #define FLUX_OP_MOVE 3 /* the owner leaves in favour of another vCPU */
 #define FLUX_OP_HEIR 4 /* who gets the core if its owner leaves by itself; nobody: HANDLE_NONE */
-#define FLUX_OP_FORCE 5 /* kFlux: the park in flight is forced now, not at its deadline */
+#define FLUX_OP_FORCE 5 /* the park in flight, of this owner, is forced now, not at its deadline */
 #define FLUX_OP_PREEMPT 6 /* the uThread that the owner runs gives way; the core stays (since minor 2) */
 
 /* Which tier a park starts with. 0: kick at once if the guest says that it runs application
@@ -209,7 +209,7 @@ struct flux_vcpu {
 	uint32_t tid; /* thread id, for affinity and kick; 0 before the thread is there */
 	uint32_t pinned; /* core that its affinity is set to, or FLUX_CORE_NONE */
 	uint32_t park_req; /* arbiter: park requests so far */
-	uint32_t force; /* arbiter's deadline thread: the critical word is to be ignored for this park_req */
+	uint32_t force; /* arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
 	uint32_t how; /* FLUX_HOW_* of the last leave */
 	uint32_t grants; /* times it was granted a core */
 	uint32_t parks;

@@ -663,7 +663,7 @@ export const OP_PARK = 2;
 export const OP_MOVE = 3;
 /** who gets the core if its owner leaves by itself; nobody: HANDLE_NONE */
 export const OP_HEIR = 4;
-/** kFlux: the park in flight is forced now, not at its deadline */
+/** the park in flight, of this owner, is forced now, not at its deadline */
 export const OP_FORCE = 5;
 /** the uThread that the owner runs gives way; the core stays (since minor 2) */
 export const OP_PREEMPT = 6;
@@ -924,7 +924,7 @@ export const OFF_VCPU_TID = 8;
 export const OFF_VCPU_PINNED = 12;
 /** arbiter: park requests so far */
 export const OFF_VCPU_PARK_REQ = 16;
-/** arbiter's deadline thread: the critical word is to be ignored for this park_req */
+/** arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
 export const OFF_VCPU_FORCE = 20;
 /** `HOW_*` of the last leave */
 export const OFF_VCPU_HOW = 24;
@@ -982,7 +982,7 @@ export const W_VCPU_TID = 2;
 export const W_VCPU_PINNED = 3;
 /** arbiter: park requests so far */
 export const W_VCPU_PARK_REQ = 4;
-/** arbiter's deadline thread: the critical word is to be ignored for this park_req */
+/** arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
 export const W_VCPU_FORCE = 5;
 /** `HOW_*` of the last leave */
 export const W_VCPU_HOW = 6;

@@ -601,7 +601,7 @@ pub const OP_PARK: u32 = 2;
 pub const OP_MOVE: u32 = 3;
 /// who gets the core if its owner leaves by itself; nobody: HANDLE_NONE
 pub const OP_HEIR: u32 = 4;
-/// kFlux: the park in flight is forced now, not at its deadline
+/// the park in flight, of this owner, is forced now, not at its deadline
 pub const OP_FORCE: u32 = 5;
 /// the uThread that the owner runs gives way; the core stays (since minor 2)
 pub const OP_PREEMPT: u32 = 6;
@@ -823,7 +823,7 @@ pub struct Vcpu {
     pub pinned: AtomicU32,
     /// arbiter: park requests so far
     pub park_req: AtomicU32,
-    /// arbiter's deadline thread: the critical word is to be ignored for this park_req
+    /// arbiter, by command or at the deadline: the critical word is to be ignored for this park_req
     pub force: AtomicU32,
     /// `HOW_*` of the last leave
     pub how: AtomicU32,

@@ -4,6 +4,7 @@
 //! One thread (the loop's) owns a Bridge. The deadline thread works from the table and
 //! from the [`InFlight`] marks alone, so a loop that is stuck does not stop it.
 
+use crate::deadline;
 use crate::pages::Pages;
 use crate::protocol::{self, vcpu_word, CoreWord, Moved, Refused, World};
 use crate::vcpu::end_tenure;
@@ -234,6 +235,7 @@ impl Bridge {
                     failed => failed,
                 }
             }
+            (OP_FORCE, Some(from), _) => self.force(core, from),
             (OP_HEIR, _, to) => {
                 line.heir.store(to.map_or(0, |to| to.raw() as u32), SeqCst);
                 0
@@ -290,6 +292,19 @@ impl Bridge {
                 kick_at,
                 patience,
             });
+        }
+        0
+    }
+
+    /// The park in flight on the core is forced now, as the deadline thread would force it at its deadline.
+    fn force(&self, core: u32, from: Handle) -> i32 {
+        // Requests begin on this thread alone, so the one that is seen is the one that `force` will name; if its
+        // owner leaves meanwhile, the mark dies with it.
+        if !protocol::requested(&*self.table, from, core) {
+            return -libc::EAGAIN;
+        }
+        if deadline::force(&self.table, from) {
+            deadline::count_forced(&self.table, core, from);
         }
         0
     }

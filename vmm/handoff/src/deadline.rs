@@ -3,7 +3,8 @@
 //! It looks a few times per deadline, from the table and the in-flight marks alone. A
 //! park that is overdue is forced: the same kick, with the critical word ignored. A
 //! victim that the host itself had kept off its core meanwhile is counted apart,
-//! because that lateness is not the guest's doing.
+//! because that lateness is not the guest's doing. A park that was forced by command
+//! before is kicked again, but counted once.
 
 use crate::bridge::InFlight;
 use crate::protocol::{self, CoreWord, World};
@@ -19,7 +20,28 @@ struct Watched {
     since: u64,
     seen_at: u64,
     cpu_ns: Option<u64>,
-    forced: bool,
+}
+
+/// Forces the park that `owner` has been asked for: the same kick as ever, with the critical word ignored.
+/// Whether it is the first to force this one.
+///
+/// `force` names the request it is meant for. If the owner leaves and another request comes before this store,
+/// that one is forced early: it was asked in the same look, and forcing harms nobody but the guest that was late
+/// before.
+pub(crate) fn force(table: &Table, owner: Handle) -> bool {
+    let line = table.vcpu_line(owner);
+    let park_req = table.park_req(owner);
+    let first = line.force.swap(park_req, SeqCst) != park_req;
+    linux::kick(table.vm_of(owner).pid.load(Relaxed), line.tid.load(Relaxed));
+    first
+}
+
+/// Books a forced park that is the guest's own doing, or was commanded.
+pub(crate) fn count_forced(table: &Table, core: u32, owner: Handle) {
+    table.vm_of(owner).forced.fetch_add(1, Relaxed);
+    if let Some(line) = table.core_line(core) {
+        line.forced.fetch_add(1, Relaxed);
+    }
 }
 
 pub struct Deadlines {
@@ -73,13 +95,11 @@ impl Deadlines {
             Some(seen) if seen.since == since => seen,
             _ => {
                 let cpu_ns = linux::cpu_time_ns(pid, tid);
-                let fresh = Watched {
+                self.watched[core as usize] = Some(Watched {
                     since,
                     seen_at: now,
                     cpu_ns,
-                    forced: false,
-                };
-                self.watched[core as usize] = Some(fresh);
+                });
                 return;
             }
         };
@@ -87,15 +107,9 @@ impl Deadlines {
         if now.saturating_sub(since) * 1000 / khz < self.deadline_us() {
             return;
         }
-        // Names the request it is meant for. If the victim leaves and another request
-        // comes before this store, that one is forced early: it was asked in the same
-        // look, and forcing harms nobody but the guest that was late before.
-        line.force.store(self.table.park_req(owner), SeqCst);
-        linux::kick(pid, tid);
-        if seen.forced {
+        if !force(&self.table, owner) {
             return;
         }
-        self.watched[core as usize] = Some(Watched { forced: true, ..seen });
         let elapsed_ns = now.saturating_sub(seen.seen_at) * 1_000_000 / khz;
         let ran_ns = match (seen.cpu_ns, linux::cpu_time_ns(pid, tid)) {
             (Some(before), Some(after)) => after.saturating_sub(before),
@@ -105,10 +119,7 @@ impl Deadlines {
         if ran_ns < elapsed_ns / 2 {
             vm.forced_descheduled.fetch_add(1, Relaxed);
         } else {
-            vm.forced.fetch_add(1, Relaxed);
-            if let Some(line) = self.table.core_line(core) {
-                line.forced.fetch_add(1, Relaxed);
-            }
+            count_forced(&self.table, core, owner);
         }
     }
 }

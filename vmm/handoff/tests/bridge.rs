@@ -3,7 +3,7 @@
 
 use flux_abi as abi;
 use handoff::bridge::{
-    Bridge, FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT,
+    Bridge, FLAG_ASK_ONLY, FLAG_KICK_NOW, OP_FORCE, OP_GRANT, OP_HEIR, OP_MOVE, OP_PARK, OP_PREEMPT,
 };
 use handoff::deadline::Deadlines;
 use handoff::protocol::{vcpu_state, CoreWord, World};
@@ -250,15 +250,12 @@ fn a_tenure_that_the_lease_ends_is_booked() {
     assert_ne!(table.vm(0).unwrap().granted_tsc.load(SeqCst), 0);
 }
 
-/// A vCPU that leaves only by force: it is forced, counted once, and its successor runs.
-#[test]
-fn who_does_not_leave_is_forced_once() {
+/// A vCPU that leaves only by force, on the core, and asked to leave it for vCPU 1.
+fn stubborn(table: &Arc<Table>, bridge: &mut Bridge) -> std::thread::JoinHandle<()> {
     // SAFETY: the handler only counts, which keeps the kick from ending the process.
     unsafe { libc::signal(linux::kick_signal(), count_kick as extern "C" fn(i32) as usize) };
-    let (table, mut bridge) = lab(2);
-    table.header().deadline_us.store(1000, SeqCst);
     table.vm(0).unwrap().pid.store(std::process::id(), SeqCst);
-    let stubborn = {
+    let thread = {
         let table = table.clone();
         std::thread::spawn(move || {
             let me = handle(0);
@@ -268,7 +265,7 @@ fn who_does_not_leave_is_forced_once() {
             while vcpu::asked(&table, me) != Asked::Force {
                 std::hint::spin_loop();
             }
-            vcpu::leave(&table, me, How::Forced)
+            vcpu::leave(&table, me, How::Forced);
         })
     };
     // Its thread makes it ready anew, so it is not granted a core before that.
@@ -276,10 +273,27 @@ fn who_does_not_leave_is_forced_once() {
     {
         std::thread::yield_now();
     }
-    while send(&mut bridge, OP_GRANT, CORE, 0, raw(0)) != 0 {
+    while send(bridge, OP_GRANT, CORE, 0, raw(0)) != 0 {
         std::thread::yield_now();
     }
-    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    assert_eq!(send(bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    thread
+}
+
+/// It was forced, counted once, and its successor runs.
+fn was_forced_once(table: &Table) {
+    let vm = table.vm(0).unwrap();
+    let (forced, late) = (vm.forced.load(SeqCst), vm.forced_descheduled.load(SeqCst));
+    assert_eq!(forced + late, 1, "counted once, as one or the other");
+    assert_eq!(vcpu_state(table.vcpu(handle(1))), abi::VCPU_RUNNING);
+    assert_eq!(table.vcpu_line(handle(0)).how.load(SeqCst), abi::HOW_FORCED);
+}
+
+#[test]
+fn who_does_not_leave_is_forced_once() {
+    let (table, mut bridge) = lab(2);
+    table.header().deadline_us.store(1000, SeqCst);
+    let stubborn = stubborn(&table, &mut bridge);
     let mut deadlines = Deadlines::new(table.clone(), bridge.in_flight().clone());
     while !stubborn.is_finished() {
         deadlines.look();
@@ -287,9 +301,54 @@ fn who_does_not_leave_is_forced_once() {
     }
     stubborn.join().unwrap();
     deadlines.look();
+    was_forced_once(&table);
+}
+
+#[test]
+fn who_does_not_leave_is_forced_by_command_long_before_the_deadline() {
+    let (table, mut bridge) = lab(3);
+    table.header().deadline_us.store(10_000_000, SeqCst);
+    let stubborn = stubborn(&table, &mut bridge);
+    for (core, from) in [(CORE, raw(1)), (CORE, raw(2))] {
+        let refused = send(&mut bridge, OP_FORCE, core, from, 0);
+        assert_eq!(refused, -libc::EAGAIN, "it owes nothing");
+    }
+    assert_eq!(send(&mut bridge, OP_FORCE, CORE, 0, 0), -libc::EINVAL, "nobody");
+    assert_eq!(table.vm(0).unwrap().forced.load(SeqCst), 0);
+    assert_eq!(send(&mut bridge, OP_FORCE, CORE, raw(0), 0), 0);
+    // Once more, if it has not left yet, is another kick and no more.
+    let again = send(&mut bridge, OP_FORCE, CORE, raw(0), 0);
+    assert!([0, -libc::EAGAIN].contains(&again), "{again}");
+    stubborn.join().unwrap();
+    was_forced_once(&table);
+    assert_eq!(table.core_line(CORE).unwrap().forced.load(SeqCst), 1);
+    // The park is over, and with it what it was forced by: the next one begins unforced.
+    assert_eq!(send(&mut bridge, OP_FORCE, CORE, raw(0), 0), -libc::EAGAIN);
+    assert_eq!(send(&mut bridge, OP_FORCE, CORE, raw(1), 0), -libc::EAGAIN);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(1), raw(0)), 0);
+    assert_ne!(
+        table.vcpu_line(handle(1)).force.load(SeqCst),
+        table.park_req(handle(1))
+    );
+    assert_eq!(table.vm(0).unwrap().forced.load(SeqCst), 1);
+}
+
+/// What the deadline finds forced by command already it does not count again.
+#[test]
+fn a_commanded_force_that_runs_into_the_deadline_is_one_force() {
+    let (table, mut bridge) = lab(2);
+    table.header().deadline_us.store(1000, SeqCst);
+    assert_eq!(send(&mut bridge, OP_GRANT, CORE, 0, raw(0)), 0);
+    assert_eq!(send(&mut bridge, OP_MOVE, CORE, raw(0), raw(1)), 0);
+    assert_eq!(send(&mut bridge, OP_FORCE, CORE, raw(0), 0), 0);
+    let mut deadlines = Deadlines::new(table.clone(), bridge.in_flight().clone());
+    for _ in 0..4 {
+        deadlines.look();
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let vm = table.vm(0).unwrap();
-    let (forced, late) = (vm.forced.load(SeqCst), vm.forced_descheduled.load(SeqCst));
-    assert_eq!(forced + late, 1, "counted once, as one or the other");
-    assert_eq!(vcpu_state(table.vcpu(handle(1))), abi::VCPU_RUNNING);
-    assert_eq!(table.vcpu_line(handle(0)).how.load(SeqCst), abi::HOW_FORCED);
+    assert_eq!(
+        (vm.forced.load(SeqCst), vm.forced_descheduled.load(SeqCst)),
+        (1, 0)
+    );
 }
