@@ -3,7 +3,7 @@
 //! ```text
 //!   0x00000000  null page, never mapped
 //!   0x00001000  GDT per vCPU, TSS per vCPU, IDT             read only, but for the IDT
-//!   0x00010000  page tables, up to 1 MiB                    not mapped for the guest
+//!   0x00010000  page tables, up to the image                 not mapped for the guest
 //!   0x00400000  image                                       code read only, data not executable
 //!               boot stacks, 64 KiB a vCPU                  lowest page of each not mapped
 //!               exception stacks, 16 KiB a vCPU             lowest page of each not mapped
@@ -21,7 +21,8 @@ pub const TSS_BASE: u64 = 0x2000;
 pub const TSS_STRIDE: u64 = 256;
 pub const IDT_BASE: u64 = 0x3000;
 pub const TABLES_BASE: u64 = 0x1_0000;
-pub const TABLES_END: u64 = 0x10_0000;
+/// Room for the tables of all RAM in small pages: each stack has one that is not mapped.
+pub const TABLES_END: u64 = 0x40_0000;
 pub const BOOT_STACK: u64 = 64 << 10;
 pub const EXCEPTION_STACK: u64 = 16 << 10;
 pub const UTHREAD_STACK: u64 = 64 << 10;
@@ -112,6 +113,7 @@ const _: () = {
     assert!(GDT_BASE + vcpus * GDT_STRIDE <= TSS_BASE);
     assert!(TSS_BASE + vcpus * TSS_STRIDE <= IDT_BASE);
     assert!(IDT_BASE + PAGE <= TABLES_BASE);
+    assert!(TABLES_END <= crate::image::IMAGE_BASE);
 };
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const ENTRIES: usize = 512;
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TablesError {
-    #[error("the page tables do not fit below 1 MiB; make the image smaller or set aside fewer stacks with --stacks")]
+    #[error("the page tables do not fit below 4 MiB; make the image smaller or set aside fewer stacks with --stacks")]
     Full,
     #[error("page {0:#x} would be mapped twice; the image's segments overlap the VM's own regions")]
     Twice(u64),

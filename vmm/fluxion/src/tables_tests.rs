@@ -99,13 +99,16 @@ fn the_largest_guest_fits() {
 }
 
 #[test]
-fn too_many_small_pages_are_refused() {
+fn all_of_ram_may_be_stacks() {
     let (image, _) = guest();
-    let layout = Layout::new(&image, 1008 << 20, 1, Some(14_000)).expect("room in RAM");
-    assert_eq!(
-        PageTables::of(&image, &layout).map(|_| ()),
-        Err(TablesError::Full)
-    );
+    let layout = Layout::new(&image, 1008 << 20, 1, Some(15_900)).expect("room in RAM");
+    let tables = PageTables::of(&image, &layout).expect("tables");
+    assert!(tables.bytes().len() as u64 <= layout::TABLES_END - layout::TABLES_BASE);
+    for stack in [0, 1, 15_899] {
+        let bottom = layout.stacks + stack * UTHREAD_STACK;
+        assert_eq!(tables.walk(bottom), None, "the guard of stack {stack}");
+        assert_eq!(tables.walk(bottom + PAGE), Some((bottom + PAGE, DATA)));
+    }
 }
 
 #[test]
