@@ -90,6 +90,8 @@ export const suites = [
     needs: ['gdb'],
     cwd: 'guest-libos/hosted',
     command: [...cargoTest, '--release'],
+    // The torture's, on KVM and then hosted.
+    env: { FLUX_STRESS_SECONDS: '60' },
   },
   {
     // Every interleaving of the hand-over in the kernel, and mutants that must be found.
@@ -106,5 +108,13 @@ export const suites = [
     counts: 'tap',
     command: [pinnedNode, join(root, 'test/lab-suite/kflux.ts')],
     minutes: 30,
+  },
+  {
+    // The torture of `hosted` once more, in the lab, where kFlux moves the cores.
+    name: 'torture-lab',
+    when: 'kmod/Makefile',
+    counts: 'cargo',
+    command: [pinnedNode, join(root, 'scripts/torture.mjs'), '--on', 'lab', '--seconds', '30'],
+    minutes: 15,
   },
 ];

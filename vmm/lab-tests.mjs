@@ -19,7 +19,7 @@ const known = new Map([
     join(vmm, 'fluxion'),
   ]),
   // The same guests as hosted, with FluxOS under KVM.
-  ...['parks', 'rogues', 'serve'].map((name) => [name, hosted]),
+  ...['parks', 'rogues', 'serve', 'torture'].map((name) => [name, hosted]),
 ]);
 
 /** @param {string} message @returns {never} */
@@ -75,20 +75,33 @@ const fluxion = join(vmm, debug ? 'target/debug/fluxion' : 'target/release/fluxi
 if (!existsSync(fluxion)) fail(`${fluxion} is not there: build it (npm run setup)`);
 copyFileSync(fluxion, join(examples, 'labtest_fluxion'));
 
+// What the torture goes by; see its options.rs. In the lab, without being told, fewer and for less long.
+const stress = Number(process.env.FLUX_STRESS_SECONDS ?? 10);
+const settings = [
+  `FLUX_STRESS_SECONDS=${stress}`,
+  `FLUX_TORTURE_VCPUS=${process.env.FLUX_TORTURE_VCPUS ?? 8}`,
+  `FLUX_TORTURE_UTHREADS=${process.env.FLUX_TORTURE_UTHREADS ?? 2000}`,
+  ...(process.env.FLUX_TORTURE_SEED === undefined
+    ? []
+    : [`FLUX_TORTURE_SEED=${process.env.FLUX_TORTURE_SEED}`]),
+].join(' ');
+const limit = 300 + stress;
+
 // One boot for all; every test file runs, whatever the others came to.
 const guest = 'guest-libos/target/x86_64-unknown-linux-gnu/release/fluxos';
 const lines = bridges.flatMap((bridge) =>
   chosen.map(
     (name) =>
-      `echo "== ${bridge}: ${name}"; HYPERFLUX_BRIDGE=${bridge} timeout 300 ` +
-      `"$here/labtest_${name}" --test-threads=2 || failed="$failed ${bridge}:${name}"`,
+      `echo "== ${bridge}: ${name}"; HYPERFLUX_BRIDGE=${bridge} ${settings} timeout ${limit} ` +
+      `"$here/labtest_${name}" --test-threads=2 ${name === 'torture' ? '--nocapture ' : ''}|| ` +
+      `failed="$failed ${bridge}:${name}"`,
   ),
 );
 const script =
   `here=$PWD/vmm/target/release/examples; export FLUXION=$here/labtest_fluxion FLUXOS=$PWD/${guest}; ` +
   `failed=; ${lines.join('; ')}; test -z "$failed" || { echo "failed:$failed"; exit 1; }`;
 console.error(`runs ${chosen.join(', ')} in the lab, over ${bridges.join(' and ')} ...`);
-const lab = ['lab', '--timeout', '1800', '--exec', '--', 'sh', '-c', script];
+const lab = ['lab', '--timeout', String(1800 + 2 * stress), '--exec', '--', 'sh', '-c', script];
 const ran = spawnSync(join(vmm, '..', 'hyperflux'), lab, { stdio: 'inherit' });
 sweep();
 process.exit(ran.status ?? 1);

@@ -49,10 +49,13 @@ impl fmt::Display for List {
 impl fmt::Display for BadArgs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadArgs::Empty => write!(f, "it names no workload; begin with serve, batch, probe or micro"),
+            BadArgs::Empty => write!(
+                f,
+                "it names no workload; begin with serve, batch, probe, micro or torture"
+            ),
             BadArgs::Workload(found) => write!(
                 f,
-                "no workload is called {found}; there are serve, batch, probe and micro"
+                "no workload is called {found}; there are serve, batch, probe, micro and torture"
             ),
             BadArgs::NotAPair(found) => write!(f, "{found} is not of the form key=value"),
             BadArgs::Unknown { key, known } => write!(f, "no key is called {key}; there are {}", List(known)),
@@ -164,7 +167,7 @@ mod tests {
         let say = |bad: BadArgs<'_>| format!("{bad}");
         assert_eq!(
             say(BadArgs::Workload("srve")),
-            "no workload is called srve; there are serve, batch, probe and micro"
+            "no workload is called srve; there are serve, batch, probe, micro and torture"
         );
         let unknown = args("serve fanuot=4").only(KNOWN).expect_err("unknown");
         assert_eq!(say(unknown), "no key is called fanuot; there are fanout, other");

@@ -5,6 +5,7 @@
 //! batch [uthreads=N] [yield_every=K] [chain=N]
 //! probe mode=poll|spin|yield|lock|stubborn|crash|liar [...]
 //! micro
+//! torture [uthreads=N] [seconds=N] [seed=N] [patience=N] [break=FAULT]
 //! ```
 //!
 //! Each of them may also have `on_park=stay|hand`: whether the queue of a vCPU that is asked to leave its
@@ -21,6 +22,7 @@ pub mod micro;
 pub mod probe;
 pub mod rounds;
 pub mod serve;
+pub mod torture;
 
 use cmdline::{Args, BadArgs};
 
@@ -39,6 +41,7 @@ fn start(cmdline: &'static str) -> Result<(), BadArgs<'static>> {
         "batch" => batch::start(args),
         "probe" => probe::start(args),
         "micro" => micro::start(args),
+        "torture" => torture::start(args),
         _ => Err(BadArgs::Workload(workload)),
     }
 }

@@ -16,7 +16,8 @@ use flux_abi::{GuestVcpu, HostVcpu, VCPU_HOST_OFFSET};
 pub(crate) const CRITICAL: usize = offset_of!(GuestVcpu, critical);
 /// Offset of the count of work done.
 pub const DONE: usize = offset_of!(GuestVcpu, done_lo);
-pub(crate) const PRIVATE: usize = offset_of!(GuestVcpu, private_lo);
+/// Offset of the guest's own pointer to the data of the vCPU.
+pub const PRIVATE: usize = offset_of!(GuestVcpu, private_lo);
 pub(crate) const PARK_GEN: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, park_gen);
 pub(crate) const SETTLED: usize = VCPU_HOST_OFFSET + offset_of!(HostVcpu, settled);
 pub(crate) const SWITCHES: usize = offset_of!(GuestVcpu, switches);

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use flux_abi::{GuestVcpu, CONTROL_BYTES, MAX_VCPUS, VCPUS_OFFSET, VCPU_BYTES, VCPU_HOST_OFFSET};
 
+use crate::sync::RawMutex;
 use crate::uthread::kernel;
 use crate::vcpu::{enter, leave, Local};
 
@@ -86,6 +87,24 @@ pub fn scribble(spare_critical: bool) -> ! {
             }
         }
     }
+}
+
+/// Takes the next uThread from this vCPU's queue, if there is one, and forgets it: it is lost.
+pub fn lose_next() {
+    enter();
+    // SAFETY: `critical` is set.
+    let local = unsafe { Local::here() };
+    let _ = local.queue.pop();
+    local.queue.publish();
+    leave();
+}
+
+/// Lets go a lock that the caller has, and forgets who waits for it.
+pub fn unlock_without_handing_over(lock: &RawMutex) {
+    enter();
+    lock.forget_waiters();
+    leave();
+    let _ = lock.unlock();
 }
 
 fn spared(offset: usize, critical: bool) -> bool {

@@ -20,6 +20,8 @@ use crate::uthread::{place, UThread};
 
 /// Where, from GS base, the units of work done on this vCPU are counted.
 pub const DONE: usize = gs::DONE;
+/// Where, from GS base, a word lies that is another one on each vCPU.
+pub const PRIVATE: usize = gs::PRIVATE;
 
 /// What is to become of a uThread that has just left its vCPU.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -139,12 +140,47 @@ impl Vm {
     }
 }
 
+/// What a VM has said, as far as it has come.
+pub struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Log {
+    fn of(from: std::process::ChildStderr) -> Log {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                to.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Log {
+            lines,
+            reader: Some(reader),
+        }
+    }
+
+    /// All of it; the VM has ended.
+    pub fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("the log's reader");
+        }
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join("\n")
+    }
+}
+
 /// The table, the bridge upon it, and the cores that are managed.
 pub struct Arbiter {
     fd: OwnedFd,
     pub table: Arc<Table>,
     pub bridge: AnyBridge,
     pub cores: Vec<u32>,
+    managed: [u32; 8],
     random: u64,
     deadlines: Option<Deadlines>,
     // Last, so that the bridge has gone when the next test begins.
@@ -189,6 +225,7 @@ impl Arbiter {
             table,
             bridge,
             cores,
+            managed,
             random: 0x9e37_79b9_7f4a_7c15,
             deadlines,
             _turn: turn,
@@ -211,6 +248,35 @@ impl Arbiter {
         cmdline: &str,
         extra: &[&str],
     ) -> Vm {
+        self.launch(program, first, slot, vcpus, cmdline, extra, Stdio::inherit())
+    }
+
+    /// As [`Arbiter::start`], its log kept as well as shown.
+    pub fn start_logged(
+        &mut self,
+        on: On,
+        slot: u32,
+        vcpus: u32,
+        cmdline: &str,
+        extra: &[&str],
+    ) -> (Vm, Log) {
+        let (program, first) = on.command().expect("looked for by the test");
+        let mut vm = self.launch(program, first, slot, vcpus, cmdline, extra, Stdio::piped());
+        let log = Log::of(vm.child.stderr.take().expect("piped"));
+        (vm, log)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn launch(
+        &mut self,
+        program: PathBuf,
+        first: Vec<OsString>,
+        slot: u32,
+        vcpus: u32,
+        cmdline: &str,
+        extra: &[&str],
+        log: Stdio,
+    ) -> Vm {
         let fd = self.fd.as_raw_fd();
         let mut command = Command::new(program);
         command
@@ -224,7 +290,7 @@ impl Arbiter {
             "--cmdline",
             cmdline,
         ]);
-        command.args(extra).stdout(Stdio::null());
+        command.args(extra).stdout(Stdio::null()).stderr(log);
         let seat = self.bridge.kflux().map(|bridge| {
             let made = bridge.device().vm_create(slot, vcpus);
             made.expect("kFlux makes the VM")
@@ -262,6 +328,17 @@ impl Arbiter {
             vcpus,
             page,
         }
+    }
+
+    /// Takes the lease anew, as the arbiter that comes after this one; the epoch.
+    pub fn claim(&mut self) -> u32 {
+        let claimed = self.bridge.claim(std::process::id(), 0, &self.managed);
+        claimed.expect("the lease")
+    }
+
+    /// From here on what is chosen by chance depends on this.
+    pub fn seed(&mut self, seed: u64) {
+        self.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     }
 
     /// A look at the deadline, where no kernel keeps it.

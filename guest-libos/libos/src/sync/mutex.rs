@@ -98,6 +98,11 @@ impl RawMutex {
         next.map(|_| ())
     }
 
+    /// For [`crate::rogue`], with `critical` set: those who wait do so for ever.
+    pub(crate) fn forget_waiters(&self) {
+        self.0.forget_waiters();
+    }
+
     /// Whether somebody has it.
     pub fn is_locked(&self) -> bool {
         self.0.is_locked()
