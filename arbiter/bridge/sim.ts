@@ -209,7 +209,8 @@ export class SimBridge implements Bridge {
     this.table[this.vcpuAt(handle)] = vcpuWord(VCPU_PARKED, CORE_NONE);
   }
 
-  private deliver(handle: number, core: number): void {
+  /** The simulator's guests hear of it here. */
+  protected deliver(handle: number, core: number): void {
     const at = tableVcpuBase(slotOf(handle), vcpuOf(handle));
     if (this.table[at + W_VCPU_WORD] !== vcpuWord(VCPU_GRANTING, core)) return;
     this.table[at + W_VCPU_PINNED] = core;
@@ -261,7 +262,8 @@ export class SimBridge implements Bridge {
     return 0;
   }
 
-  private ask(from: number, core: number): void {
+  /** As deliver. */
+  protected ask(from: number, core: number): void {
     const at = tableVcpuBase(slotOf(from), vcpuOf(from));
     const request = (this.table[at + W_VCPU_PARK_REQ] + 1) | 0;
     this.table[at + W_VCPU_PARK_REQ] = request;

@@ -10,6 +10,7 @@ import { addKmod } from './commands/kmod.ts';
 import { addLab } from './commands/lab.ts';
 import { addPolicy } from './commands/policy.ts';
 import { addPs } from './commands/ps.ts';
+import { addRecord } from './commands/record.ts';
 import { addRun } from './commands/run.ts';
 import { addStart } from './commands/start.ts';
 import { addStatus } from './commands/status.ts';
@@ -49,6 +50,7 @@ export function makeProgram(): Command {
     addExplain,
     addPolicy,
     addHint,
+    addRecord,
     addTrace,
     addDoctor,
     addDemo,

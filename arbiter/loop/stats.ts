@@ -3,15 +3,17 @@
  * and read by hyperfluxd at leisure. The policy's view lies in it too, so what `ps`
  * and `explain` show is what the policy saw, at no cost to the loop.
  *
- * Layout, in 32-bit words: header, counters (float64), view, histograms, records.
+ * Layout, in 32-bit words: header, counters (float64), view, histograms, records, loads, recording.
  * Readers and writer are of one version (the magic carries it), so the layout is
  * computed here and nowhere else.
  */
 import type { View } from '../policy/api.ts';
 import { DEFAULT_WEIGHT, HEAD_WORDS, MAX_CORES, MAX_VMS, NO_PLAN, NO_VM } from '../policy/api.ts';
+import type { Recording } from '../record/format.ts';
+import { R_BYTES, R_WORDS } from '../record/format.ts';
 import { HISTOGRAM_BUCKETS } from './histogram.ts';
 
-export const STATS_MAGIC = 0x46585336;
+export const STATS_MAGIC = 0x46585337;
 
 // Header words.
 export const S_MAGIC = 0;
@@ -121,6 +123,8 @@ export interface Stats {
   readonly loads: Int32Array;
   /** By slot, written by the same: generation of the VM that it manages there, 0 none. */
   readonly adopted: Int32Array;
+  /** Turns for whoever records; see record/. */
+  readonly recording: Recording;
 }
 
 // As many arrays as statsOver takes; HEADER_WORDS is even, which float64 needs.
@@ -131,7 +135,8 @@ const CORES_AT = VIEW_AT + HEAD_WORDS + VM_ARRAYS * MAX_VMS;
 const HISTOGRAMS_AT = CORES_AT + CORE_ARRAYS * MAX_CORES;
 const RECORDS_AT = HISTOGRAMS_AT + HISTOGRAMS.length * HISTOGRAM_BUCKETS;
 const LOADS_AT = RECORDS_AT + RECORDS * REC_WORDS;
-const END = LOADS_AT + 2 * MAX_VMS;
+const RECORDING_AT = LOADS_AT + 2 * MAX_VMS;
+const END = RECORDING_AT + R_WORDS + R_BYTES / 4;
 /** In whole pages. */
 export const STATS_BYTES = (END * 4 + 4095) & ~4095;
 
@@ -185,6 +190,10 @@ export function statsOver(buffer: ArrayBufferLike): Stats {
     records: new Int32Array(buffer, RECORDS_AT * 4, RECORDS * REC_WORDS),
     loads: new Int32Array(buffer, LOADS_AT * 4, MAX_VMS),
     adopted: new Int32Array(buffer, (LOADS_AT + MAX_VMS) * 4, MAX_VMS),
+    recording: {
+      words: new Int32Array(buffer, RECORDING_AT * 4, R_WORDS),
+      ring: new Uint8Array(buffer, (RECORDING_AT + R_WORDS) * 4, R_BYTES),
+    },
   };
 }
 
@@ -210,4 +219,5 @@ export function resetStats(stats: Stats): void {
   stats.counters.fill(0);
   stats.loads.fill(0);
   stats.adopted.fill(0);
+  stats.recording.words.fill(0);
 }

@@ -10,6 +10,8 @@
 import type { Decider } from '../policy/api.ts';
 import { HEAD_HOT, HEAD_NOW, smallArray } from '../policy/api.ts';
 import { WHY_NONE } from '../policy/reasons.ts';
+import { R_UNTIL } from '../record/format.ts';
+import { makeRecorder } from '../record/recorder.ts';
 import { makeCommands } from './commands.ts';
 import type { Cores } from './cores.ts';
 import { makeCores } from './cores.ts';
@@ -65,6 +67,8 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
   const records = makeRecords(mem, s);
   const slices = makeSlices(mem, s);
   const { carryOut, settle } = makeCommands(mem, s, place, records);
+  const recording = mem.stats.recording.words;
+  const record = makeRecorder(mem.stats.recording, s.view, decider);
   const shift = mem.stampShift;
   const highShift = 31 - shift;
   const nsPerTick = 1e6 / mem.tscKhz;
@@ -88,6 +92,7 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
     } catch {
       fault();
     }
+    if (recording[R_UNTIL] !== 0) record(n[N_NUDGE]);
     counters[C_EDITS] += guard();
     carryOut();
     counters[C_DECISIONS]++;
@@ -112,9 +117,9 @@ export function makeTurn(mem: LoopMemory, s: LoopState, decider: Decider, guard:
     cores.scan(now);
     scan(now);
     if ((head[HEAD_HOT] | n[N_EVENTS] | n[N_NUDGE]) !== 0) {
-      n[N_NUDGE] = 0;
       counters[C_EVENTS] += n[N_EVENTS];
       decide();
+      n[N_NUDGE] = 0;
       clock.now();
       const ns = (((tsc[0] - low) | 0) * nsPerTick) | 0;
       counters[C_DECIDING] += ns;

@@ -138,6 +138,11 @@ export interface Decider {
   save?(): PolicyState;
   /** Goes on from what `save` gave in the version of the state that is named. Throws if it cannot use it. */
   restore?(state: PolicyState, version: number): void;
+  /**
+   * All that decisions depend on beside the view and the parameters, the arrays themselves: a recording that begins
+   * in the middle has them, and is replayed exactly. None: there is nothing, or a replay's first turns may differ.
+   */
+  readonly state?: readonly Int32Array[];
 }
 
 export interface Policy {

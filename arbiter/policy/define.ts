@@ -14,6 +14,8 @@ export interface Hot<P extends Record<string, number>> {
   decide(): void;
   /** Called before the first turn and whenever parameters change. Times are in stamps: multiply by `stampsPerUs`. */
   configure(params: P, stampsPerUs: number): void;
+  /** See Decider.state. */
+  readonly state?: readonly Int32Array[];
   save?(): PolicyState;
   restore?(state: PolicyState, version: number): void;
 }

@@ -1,30 +1,37 @@
 import type { Command } from 'commander';
+import { Command as MakeCommand } from 'commander';
 import { paramsOf } from '../../policy/define.ts';
 import { builtinPolicies } from '../../policy/registry.ts';
 import { subcommand } from '../common.ts';
 import { print, printJson } from '../output.ts';
+import { addPolicyReplay } from './policy-replay.ts';
+import { addPolicySim } from './policy-sim.ts';
 
 const after = `
 A policy decides which VM has which core. hyperflux start --policy NAME takes one, --policy-params sets its parameters.
 
 Examples:
   $ hyperflux policy list
-  $ hyperflux start --policy fair-share --policy-params slice_us=500`;
+  $ hyperflux start --policy fair-share --policy-params slice_us=500
+  $ hyperflux policy sim --policy delay --policy fair-share`;
 
 export function addPolicy(program: Command): void {
-  const command = subcommand('policy', 'the policies: who decides which VM has which core').addHelpText(
-    'after',
-    after,
-  );
+  const command = new MakeCommand('policy')
+    .description('the policies: who decides which VM has which core')
+    .addHelpText('after', after)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
   command.addCommand(list());
+  addPolicySim(command);
+  addPolicyReplay(command);
   program.addCommand(command);
 }
 
 function list(): Command {
   return subcommand('list', 'show the policies that come with HyperFlux, and their parameters').action(
-    (_own, part: Command) => {
-      if (part.optsWithGlobals<{ json?: boolean }>().json === true)
-        printJson({ schema: 1, policies: describePolicies() });
+    (options: { json?: boolean }) => {
+      if (options.json === true) printJson({ schema: 1, policies: describePolicies() });
       else print(renderPolicies());
     },
   );

@@ -205,6 +205,7 @@ function bind(view: Figures, out: Wishes): Hot<z.output<typeof delayParams>> {
   }
 
   return {
+    state: [lastTake],
     decide(): void {
       const cores = head[HEAD_CORES];
       const count = head[HEAD_HOT];
