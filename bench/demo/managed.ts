@@ -32,6 +32,8 @@ import { makeSampler } from './sampler.ts';
 
 export interface ManagedOptions extends StageOptions {
   arbiterCore: number;
+  /** The daemon's policy; delay unless it is named. */
+  policy?: string;
 }
 
 export interface ManagedStage extends Stage {
@@ -75,7 +77,7 @@ async function startDaemon(phase: Phase, options: ManagedOptions): Promise<Daemo
   const paths = runPaths(join(directory, 'run'));
   const log = join(directory, 'daemon.log');
   const config = {
-    ...{ run: paths.dir, arbiter_core: arbiterCore, cores: phase.cores, policy: 'delay' },
+    ...{ run: paths.dir, arbiter_core: arbiterCore, cores: phase.cores, policy: options.policy ?? 'delay' },
     // The plain phases have no cpuset either, and a running system's must stay as it is.
     cpuset: 'off',
   };

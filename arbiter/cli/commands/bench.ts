@@ -27,6 +27,7 @@ Benchmarks: ${benchNames().join(', ') || 'none'}.
   realloc   how long a core takes from one busy VM to another, against the strongest alternatives
   park      how long a guest takes to be parked, by what it is doing, and what becomes of its queues
   loop      the arbiter's turn against the same loop in C
+  sim       the simulator: how fast it is, and its prediction of a real run on this machine
   uthreads  what FluxOS's threads cost, against pthreads, Go and tokio
 
 Examples:
