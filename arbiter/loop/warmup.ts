@@ -73,6 +73,7 @@ import {
   vmBase,
 } from '../bridge/words.ts';
 import { AGE_MAX, HEAD_NOW } from '../policy/api.ts';
+import { R_BYTES, R_GENERATION, R_HEAD, R_TAIL, R_UNTIL } from '../record/format.ts';
 import type { LoopMemory, LoopState } from './state.ts';
 import { N_IN_FLIGHT, N_LOADS, N_STALE } from './state.ts';
 import { resetStats, S_RECORDS } from './stats.ts';
@@ -217,6 +218,19 @@ export function warmUp(
     if (rich >= 0 && s.view.vmCores[rich] > 1) s.guard.limit[rich] = 1;
   }
 
+  /** Somebody records for a while: from a ring that is read, or, until it has no more room, from one that is not. */
+  function listen(): void {
+    const seen = mem.stats.recording.words;
+    if (pick(3) === 0) seen[R_UNTIL] = 0;
+    else if (seen[R_UNTIL] === 0) {
+      seen[R_GENERATION]++;
+      seen[R_UNTIL] = stamp(pick(8) === 0 ? 1 : -AGE_MAX);
+    }
+    // The ring is live memory: no more of it is touched than need be, and now and then none is free.
+    seen[R_HEAD] = 0;
+    seen[R_TAIL] = pick(8) === 0 ? R_BYTES : 0;
+  }
+
   /** Now and then the bridge refuses, for any of its reasons. */
   function refuse(): void {
     const count = 1 + pick(3);
@@ -244,6 +258,7 @@ export function warmUp(
     disturb();
     if (round % 8 === 0) reconfigure();
     if (round % 16 === 0) refuse();
+    if (round % 64 === 0) listen();
     turn.chunk(1 + pick(3));
   }
   for (let slot = 0; slot < vms; slot++) detachVm(mem, s, slot);

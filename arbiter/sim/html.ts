@@ -6,7 +6,7 @@ import { figure } from '../../bench/lib/table.ts';
 import { logTimes, nines, shares } from './plot/axes.ts';
 import type { Axis, Line } from './plot/svg.ts';
 import { escape, evenTicks, frame, lines, stack } from './plot/svg.ts';
-import { describeScenario, held, percent, percentiles, wholeOf } from './report.ts';
+import { coreHours, describeScenario, held, percent, percentiles, wholeOf } from './report.ts';
 import type { GroupResult, SimResult } from './run.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -38,6 +38,8 @@ ${[0, 1, 2, 3, 4, 5].map((i) => `.line.s${i}{stroke:var(--c${i})}circle.s${i},po
 /** Colours repeat after six; more lines than that nobody reads anyway. */
 const COLOURS = 6;
 const colour = (i: number): number => i % COLOURS;
+/** Groups of VMs begin elsewhere, so that they are not taken for policies. */
+const groupColour = (i: number): number => colour(i + 2);
 const MARKS = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
 const groupOf = (result: SimResult, name: string): GroupResult => result.groups.find((group) => group.name === name)!;
@@ -69,7 +71,7 @@ function latencyFigure(name: string, results: readonly SimResult[]): string {
   }));
   const plot = frame(`latency percentiles of ${name}`, x, y, (px, py) => {
     const drawn = lines(curves.filter((_, i) => groups[i].latency.n > 0), px, py);
-    return drawn + lines(marks.map((mark) => ({ ...mark })), px, py).replaceAll(/<polyline[^>]*>/g, '');
+    return drawn + lines(marks, px, py).replaceAll(/<polyline[^>]*>/g, '');
   });
   return `<figure><figcaption>${escape(name)} <small>${kind(groups[0])}</small></figcaption>${plot}</figure>`;
 }
@@ -86,10 +88,10 @@ function coresFigure(result: SimResult, most: number): string {
   };
   const y: Axis = { title: 'cores', ticks: evenTicks(most, 4), at: (value) => Math.min(1, value / most) };
   const layers = groups.flatMap((group, i) => [
-    { values: group.coresUseful, style: `s${colour(i)}`, name: `${group.name}: useful` },
+    { values: group.coresUseful, style: `s${groupColour(i)}`, name: `${group.name}: useful` },
     {
       values: group.coresHeld.map((cores, j) => Math.max(0, cores - group.coresUseful[j])),
-      style: `s${colour(i)} dim`,
+      style: `s${groupColour(i)} dim`,
       name: `${group.name}: held, not useful`,
     },
   ]);
@@ -109,6 +111,7 @@ interface Cell {
   value?: number;
 }
 
+/** The first column of numbers stands behind the policy's name, where the head says `policy` second. */
 function table(head: readonly string[], blocks: readonly { name: string; rows: readonly (readonly Cell[])[] }[]): string {
   const body = blocks.flatMap(({ name, rows }) => {
     const best = rows[0].map((_, column) => Math.min(...rows.map((row) => row[column].value ?? Infinity)));
@@ -116,12 +119,12 @@ function table(head: readonly string[], blocks: readonly { name: string; rows: r
       const cells = row.map(({ text, value }, column) => {
         const tied = rows.every((other) => other[column].value === value);
         const mark = value !== undefined && value === best[column] && rows.length > 1 && !tied;
-        return `<td class="${column === 0 ? 'name' : ''}${mark ? ' best' : ''}">${escape(text)}</td>`;
+        return `<td class="${head[column + 1] === 'policy' ? 'name' : ''}${mark ? ' best' : ''}">${escape(text)}</td>`;
       });
       return `<tr${i === 0 ? '' : ' class="more"'}><td>${i === 0 ? escape(name) : ''}</td>${cells.join('')}</tr>`;
     });
   });
-  const titles = head.map((text, i) => `<th${i < 2 ? ' class="name"' : ''}>${escape(text)}</th>`).join('');
+  const titles = head.map((text, i) => `<th${text === 'policy' ? ' class="name"' : ''}>${escape(text)}</th>`).join('');
   return `<div class="scroll"><table><thead><tr>${titles}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
 }
 
@@ -149,7 +152,7 @@ function coresTable(results: readonly SimResult[]): string {
       const group = groupOf(result, name);
       const { useful, spinning, arriving } = group.coreTime;
       const numbers = [held(group), useful, spinning, arriving].map((s) => plain(figure(s / result.seconds)));
-      return [plain(result.policy), ...numbers, plain(figure(held(group) / 3600))];
+      return [plain(result.policy), ...numbers, plain(coreHours(held(group)))];
     }),
   }));
   return table(['cores, mean', 'policy', 'held', 'useful', 'spinning', 'arriving', 'core-hours'], blocks);
@@ -162,7 +165,7 @@ function hostTable(results: readonly SimResult[]): string {
     const rates = [whole.movesPerSecond, ...[granted, moved, inherited].map((n) => n / result.seconds)];
     return [
       plain(result.policy),
-      plain(figure(whole.coreSeconds / 3600)),
+      plain(coreHours(whole.coreSeconds)),
       ...[whole.coreSeconds / (result.cores * result.seconds), whole.usefulShare, whole.spinningShare].map((share) =>
         plain(percent(share)),
       ),
@@ -171,11 +174,11 @@ function hostTable(results: readonly SimResult[]): string {
     ];
   });
   const head = ['core-hours', 'of the host', 'useful', 'spinning', 'moves/s', 'granted', 'decided', 'inherited', 'turn, µs'];
-  return table(['the host', 'policy', ...head], [{ name: '', rows }]);
+  return table(['policy', ...head], rows.map(([{ text }, ...rest]) => ({ name: text, rows: [rest] })));
 }
 
-const legend = (names: readonly string[]): string =>
-  `<ul class="legend">${names.map((name, i) => `<li><i class="s${colour(i)}"></i>${escape(name)}</li>`).join('')}</ul>`;
+const legend = (names: readonly string[], of: (i: number) => number): string =>
+  `<ul class="legend">${names.map((name, i) => `<li><i class="s${of(i)}"></i>${escape(name)}</li>`).join('')}</ul>`;
 
 export function page(scenario: Scenario, results: readonly SimResult[]): string {
   const { groups, machine, cores } = results[0];
@@ -187,7 +190,7 @@ export function page(scenario: Scenario, results: readonly SimResult[]): string 
     serving.length === 0
       ? ''
       : `<h2>Latency</h2><p class="soft">From the scheduled arrival to the end of the request. Lower is better; the right end is the tail.</p>
-${legend(results.map(({ policy }) => policy))}<div class="row">${serving.map((name) => latencyFigure(name, results)).join('')}</div>
+${legend(results.map(({ policy }) => policy), colour)}<div class="row">${serving.map((name) => latencyFigure(name, results)).join('')}</div>
 ${latencyTable(serving, results)}`;
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -197,7 +200,7 @@ ${latencyTable(serving, results)}`;
 <p class="soft">Simulated: loop, guard and policies are the code that the arbiter runs; hosts and guests are modelled. Times of moves: ${escape(machine)}.</p>
 ${latency}
 <h2>Cores over time</h2><p class="soft">Held by each group of VMs; the paler part is spun on or still arriving. The dashed line is the host.</p>
-${legend(groups.map(({ name }) => name))}<div class="row">${results.map((result) => coresFigure(result, most)).join('')}</div>
+${legend(groups.map(({ name }) => name), groupColour)}<div class="row">${results.map((result) => coresFigure(result, most)).join('')}</div>
 ${coresTable(results)}
 <h2>The host</h2>${hostTable(results)}
 <footer>Written by hyperflux policy sim. A simulation shows differences between policies; what a machine does, only a run on it shows.</footer>

@@ -31,7 +31,10 @@ const STAMP_SHIFT = 6;
 const STAMPS_PER_US = 1000 / 2 ** STAMP_SHIFT;
 
 const C_DECISIONS = counter('decisions');
-const C_COMMANDS = counter('commands');
+const C_GRANTS = counter('grants');
+const C_MOVES = counter('moves');
+const C_PARKS = counter('parks');
+const C_HEIRS = counter('heirs');
 
 export const PARTITION_CORES = MAX_CORES;
 export const PARTITION_VMS = MAX_VMS;
@@ -150,31 +153,35 @@ export class Partition {
   #takeTurn(now: number): void {
     const { n } = this.#state;
     const { head } = this.stats.view;
+    const { turn } = this.#machine;
     this.#turned = now;
     this.#clock.ns = now;
     const { counters } = this.stats;
     const decisions = counters[C_DECISIONS];
-    const commands = counters[C_COMMANDS];
+    const grants = counters[C_GRANTS];
+    const moves = counters[C_MOVES] + counters[C_PARKS];
+    const heirs = counters[C_HEIRS];
     this.#turn.chunk(1);
     const decided = counters[C_DECISIONS] !== decisions;
     this.#idleNs = this.#lookNs();
-    // A turn that has found nothing, and left nothing behind, finds nothing until something changes.
-    this.#asleep = !decided && head[HEAD_HOT] === 0 && n[N_EVENTS] === 0 && n[N_NUDGE] === 0 && !this.guests.unshown;
-    if (!this.#asleep) this.#timers.set(this.#turnTimer, now + (decided ? this.#decideNs(counters[C_COMMANDS] - commands) : this.#idleNs));
+    // A turn that has found nothing, and left nothing behind, finds nothing until something changes. Measured turns
+    // are drawn one by one all the same, because the long ones among them are met as often as they are long.
+    const quiet = head[HEAD_HOT] === 0 && n[N_EVENTS] === 0 && n[N_NUDGE] === 0 && !this.guests.unshown;
+    this.#asleep = !decided && quiet && turn.measured === undefined;
+    if (this.#asleep) return;
+    let took = this.#idleNs;
+    if (decided && turn.measured === undefined) {
+      took += turn.decideNs + turn.decideCoreNs * head[HEAD_CORES] + turn.perHotNs * head[HEAD_HOT];
+      took += turn.perGrantNs * (counters[C_GRANTS] - grants) + turn.perHeirNs * (counters[C_HEIRS] - heirs);
+      took += turn.perMoveNs * (counters[C_MOVES] + counters[C_PARKS] - moves);
+    }
+    this.#timers.set(this.#turnTimer, now + took);
   }
 
   #lookNs(): number {
     const { turn } = this.#machine;
     if (turn.measured !== undefined) return turn.measured(this.#random());
     return turn.baseNs + turn.perCoreNs * this.stats.view.head[HEAD_CORES] + turn.perVmNs * this.#state.n[N_ACTIVE];
-  }
-
-  #decideNs(commands: number): number {
-    const { turn } = this.#machine;
-    if (turn.measured !== undefined) return this.#idleNs;
-    const { head } = this.stats.view;
-    const deciding = turn.decideNs + turn.decideCoreNs * head[HEAD_CORES] + turn.perHotNs * head[HEAD_HOT];
-    return this.#idleNs + deciding + turn.perCommandNs * commands;
   }
 
   /** Something has changed: the loop, which has been turning all the time, sees it in the turn that begins next. */

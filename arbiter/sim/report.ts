@@ -59,6 +59,9 @@ export function wholeOf(result: SimResult): Whole {
 }
 
 export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+/** Short runs have few of them. */
+export const coreHours = (seconds: number): string =>
+  seconds === 0 ? '0' : seconds >= 360_000 ? figure(Math.round(seconds / 3600)) : String(Number((seconds / 3600).toPrecision(3)));
 const right = (n: number): ('left' | 'right')[] => new Array<'right'>(n).fill('right');
 
 export function describeScenario(scenario: Scenario, results: readonly SimResult[]): string {
@@ -97,7 +100,7 @@ export function renderResults(scenario: Scenario, results: readonly SimResult[])
         i === 0 ? `${name} (${group.class})` : '',
         result.policy,
         ...[held(group), useful, spinning, arriving].map((seconds) => figure(seconds / result.seconds)),
-        figure(held(group) / 3600),
+        coreHours(held(group)),
       ];
     }),
   );
@@ -107,7 +110,7 @@ export function renderResults(scenario: Scenario, results: readonly SimResult[])
     const { granted, moved, inherited } = result.handovers;
     return [
       result.policy,
-      figure(coreSeconds / 3600),
+      coreHours(coreSeconds),
       percent(coreSeconds / (result.cores * result.seconds)),
       percent(usefulShare),
       percent(spinningShare),

@@ -4,11 +4,12 @@ import type { Axis, Tick } from './svg.ts';
 /** 1/(1-p): each further nine as wide as the one before. `n`: how many samples there are at least. */
 export function nines(n: number): Axis {
   const most = Math.min(5, Math.max(1, Math.floor(Math.log10(Math.max(10, n)))));
-  const ticks: Tick[] = [{ value: 0, label: 'min' }];
   const names = ['90', '99', '99.9', '99.99', '99.999'];
-  ticks.push({ value: 0.5, label: '50' });
-  for (let i = 0; i < most; i++) ticks.push({ value: 1 - 10 ** -(i + 1), label: names[i] });
-  ticks[0] = { value: 0, label: '0' };
+  const ticks: Tick[] = [
+    { value: 0, label: '0' },
+    { value: 0.5, label: '50' },
+    ...names.slice(0, most).map((label, i) => ({ value: 1 - 10 ** -(i + 1), label })),
+  ];
   return {
     title: 'percentile, on an axis of 1/(1-p)',
     ticks,
@@ -35,7 +36,14 @@ export function logTimes(title: string, least: number, most: number): Axis {
   const from = Math.floor(Math.log10(Math.max(least, 0.01)));
   const to = Math.max(from + 1, Math.ceil(Math.log10(Math.max(most, 0.02))));
   const ticks: Tick[] = [];
-  for (let power = from; power <= to; power++) ticks.push({ value: 10 ** power, label: duration(10 ** power) });
+  // Over few decades the twos and fives have lines as well.
+  const between = to - from <= 2 ? [1, 2, 5] : [1];
+  for (let power = from; power <= to; power++) {
+    for (const f of between) {
+      const value = Number((f * 10 ** power).toPrecision(1));
+      if (value <= 10 ** to) ticks.push({ value, label: duration(value) });
+    }
+  }
   return {
     title,
     ticks,

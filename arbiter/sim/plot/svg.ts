@@ -2,7 +2,7 @@
 
 const WIDTH = 560;
 const HEIGHT = 300;
-const LEFT = 58;
+const LEFT = 72;
 const RIGHT = 16;
 const TOP = 14;
 const BOTTOM = 40;
