@@ -218,17 +218,23 @@ export function warmUp(
     if (rich >= 0 && s.view.vmCores[rich] > 1) s.guard.limit[rich] = 1;
   }
 
-  /** Somebody records for a while: from a ring that is read, or, until it has no more room, from one that is not. */
+  /** Somebody records for a while, and falls silent or stops. Now and then there is no room for a turn. */
   function listen(): void {
     const seen = mem.stats.recording.words;
-    if (pick(3) === 0) seen[R_UNTIL] = 0;
-    else if (seen[R_UNTIL] === 0) {
-      seen[R_GENERATION]++;
-      seen[R_UNTIL] = stamp(pick(8) === 0 ? 1 : -AGE_MAX);
-    }
-    // The ring is live memory: no more of it is touched than need be, and now and then none is free.
+    // The ring is live memory: no more of it is touched than need be.
     seen[R_HEAD] = 0;
-    seen[R_TAIL] = pick(8) === 0 ? R_BYTES : 0;
+    seen[R_TAIL] = 0;
+    if (seen[R_UNTIL] !== 0) {
+      if (pick(8) === 0) {
+        seen[R_TAIL] = R_BYTES;
+        turn.chunk(1);
+        seen[R_TAIL] = 0;
+      }
+      if (pick(2) === 0) seen[R_UNTIL] = 0;
+    } else if (pick(4) === 0) {
+      seen[R_GENERATION]++;
+      seen[R_UNTIL] = stamp(pick(4) === 0 ? 1 : -AGE_MAX);
+    }
   }
 
   /** Now and then the bridge refuses, for any of its reasons. */

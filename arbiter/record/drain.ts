@@ -46,7 +46,7 @@ export class Drain {
     this.#tail = head;
     // The loop may use the place again: everything is copied.
     Atomics.store(this.#words, R_TAIL, head);
-    for (let at = 0; at < size; ) {
+    for (let at = 0; at < size;) {
       const length = 3 + lengthAt(bytes, at);
       turn(bytes.subarray(at, at + length));
       at += length;

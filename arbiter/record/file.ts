@@ -155,7 +155,8 @@ export class RecordingReader {
       let inner = 0;
       for (let i = 0; i < count; i++, turn++) {
         const length = inner + 3 <= size ? lengthAt(body, inner) : 0;
-        if (length === 0 || inner + 3 + length > size) throw where(from + inner, 'the turn does not fit into the block');
+        if (length === 0 || inner + 3 + length > size)
+          throw where(from + inner, 'the turn does not fit into the block');
         try {
           this.turns.read(body.subarray(inner + 3, inner + 3 + length));
         } catch (cause) {

@@ -61,7 +61,10 @@ class Lively {
     };
     this.world = new World(CORES, watch ? watched : delay, params);
     for (let slot = 0; slot < 6; slot++) {
-      this.world.vm(slot * 3, { vcpus: 3, ...(slot % 2 === 0 ? { vmClass: CLASS_LC, min: slot % 4 === 0 ? 1 : 0 } : {}) });
+      this.world.vm(slot * 3, {
+        vcpus: 3,
+        ...(slot % 2 === 0 ? { vmClass: CLASS_LC, min: slot % 4 === 0 ? 1 : 0 } : {}),
+      });
     }
   }
 
@@ -84,7 +87,11 @@ class Lively {
   }
 }
 
-function recorded(name: string, steps = 600, params: Record<string, number> = {}): { path: string; turns: string[] } {
+function recorded(
+  name: string,
+  steps = 600,
+  params: Record<string, number> = {},
+): { path: string; turns: string[] } {
   const lively = new Lively(params, true);
   lively.run(200);
   const { recording, view } = lively.world.stats;
@@ -173,12 +180,21 @@ describe('replay', () => {
     const params = { tenure_us: 3, step_us: 200 };
     const { path, turns } = recorded('same.turns', 600, params);
     const result = replay(new RecordingReader(path), delay, delayParams.parse(params));
-    expect(result).toMatchObject({ turns: turns.length, compared: turns.length - 1, differing: 0, exact: true });
+    expect(result).toMatchObject({
+      turns: turns.length,
+      compared: turns.length - 1,
+      differing: 0,
+      exact: true,
+    });
   });
 
   test('other parameters are told apart: turn, core, and what would have been', () => {
     const { path } = recorded('other.turns');
-    const result = replay(new RecordingReader(path), delay, delayParams.parse({ threshold_us: 900, tenure_us: 900 }));
+    const result = replay(
+      new RecordingReader(path),
+      delay,
+      delayParams.parse({ threshold_us: 900, tenure_us: 900 }),
+    );
     expect(result.differingTargets).toBeGreaterThan(0);
     const [first] = result.first;
     expect(CORES).toContain(first.core);
@@ -191,7 +207,10 @@ describe('replay', () => {
 
   test('a policy that keeps state of its own without showing it is said to be inexact', () => {
     const { path } = recorded('inexact.turns');
-    const hidden = { ...delay, bind: (view: Parameters<typeof delay.bind>[0]) => ({ ...delay.bind(view), state: undefined }) };
+    const hidden = {
+      ...delay,
+      bind: (view: Parameters<typeof delay.bind>[0]) => ({ ...delay.bind(view), state: undefined }),
+    };
     expect(replay(new RecordingReader(path), hidden, delayParams.parse({})).exact).toBe(false);
   });
 
@@ -234,7 +253,7 @@ describe('a recording that is broken says where', () => {
     const whole = readFileSync(recorded('bits.turns', 60).path);
     for (let at = 0; at < whole.length; at += 1 + Math.floor(at / 40)) {
       const bytes = Buffer.from(whole);
-      bytes[at] ^= 1 << at % 8;
+      bytes[at] ^= 1 << (at % 8);
       expect(reading(bytes), `byte ${at}`).toThrow(/byte \d+: /);
     }
   });

@@ -6,7 +6,15 @@ import { TRACE_AHEAD } from '../abi/layout.gen.ts';
 import { ControlError } from '../control/protocol.ts';
 import type { StatusInfo, VmInfo } from '../control/protocol.ts';
 import type { Stats } from '../loop/stats.ts';
-import { S_MAGIC, S_STAMP_SHIFT, S_STARTS, S_TSC_KHZ, STATS_BYTES, STATS_MAGIC, statsOver } from '../loop/stats.ts';
+import {
+  S_MAGIC,
+  S_STAMP_SHIFT,
+  S_STARTS,
+  S_TSC_KHZ,
+  STATS_BYTES,
+  STATS_MAGIC,
+  statsOver,
+} from '../loop/stats.ts';
 import { plainView } from '../policy/api.ts';
 import { Drain } from './drain.ts';
 import type { Head } from './file.ts';
@@ -75,9 +83,11 @@ export function headOf(
   const fields = { vm: fieldsOf(view, 'vm'), core: fieldsOf(view, 'core') };
   return {
     policy: policy.name,
-    params: policy.params as Record<string, number>,
+    params: policy.params,
     cores: pool.cores.slice(),
-    vms: Object.fromEntries(vms.filter(({ slot }) => slot >= 0).map(({ slot, name }) => [String(slot), name])),
+    vms: Object.fromEntries(
+      vms.filter(({ slot }) => slot >= 0).map(({ slot, name }) => [String(slot), name]),
+    ),
     tsc_khz: tscKhz,
     stamp_shift: stampShift,
     fields: {
@@ -94,13 +104,21 @@ export async function record(
   { seconds, out, signal, progress }: RecordOptions,
 ): Promise<RecordSummary> {
   if (status.arbiter.state !== 'live')
-    throw new ControlError('failed', `the arbiter is ${status.arbiter.state}`, 'hyperflux status tells when it is live.');
+    throw new ControlError(
+      'failed',
+      `the arbiter is ${status.arbiter.state}`,
+      'hyperflux status tells when it is live.',
+    );
   const { stats, close } = openStats(status.arbiter.pid);
   try {
     const { recording, words } = stats;
     const other = Atomics.load(recording.words, R_PID);
     if (other !== 0 && other !== process.pid && existsSync(`/proc/${other}`))
-      throw new ControlError('failed', `process ${other} is recording already`, 'Wait until it is done, or end it.');
+      throw new ControlError(
+        'failed',
+        `process ${other} is recording already`,
+        'Wait until it is done, or end it.',
+      );
     const shift = words[S_STAMP_SHIFT];
     const starts = words[S_STARTS];
     const clock = new Clock(shift);
@@ -119,7 +137,11 @@ export async function record(
         await sleep(VISIT_MS);
         drain.goOn(ahead());
         if (words[S_STARTS] !== starts)
-          throw new ControlError('failed', 'the arbiter was restarted while its turns were recorded', 'Record again.');
+          throw new ControlError(
+            'failed',
+            'the arbiter was restarted while its turns were recorded',
+            'Record again.',
+          );
         drain.take((turn) => writer.add(turn));
         if (performance.now() - shown < PROGRESS_MS) continue;
         shown = performance.now();

@@ -37,7 +37,7 @@ export function makeRecorder(
   const vmFields = fieldsOf(view, 'vm');
   const coreFields = fieldsOf(view, 'core');
   const arraysOf = (fields: readonly Field[]): Int32Array[] =>
-    fields.map(({ name }) => view[name as keyof View] as Int32Array);
+    fields.map(({ name }) => view[name as keyof View]);
   const copiesOf = (fields: readonly Field[], length: number): Int32Array[] =>
     fields.map(() => new Int32Array(length));
   const vmNow = arraysOf(vmFields);
@@ -77,7 +77,12 @@ export function makeRecorder(
   }
 
   /** One VM or core, if anything of it is not as expected. */
-  function compare(i: number, now: readonly Int32Array[], was: readonly Int32Array[], ages: Int32Array): void {
+  function compare(
+    i: number,
+    now: readonly Int32Array[],
+    was: readonly Int32Array[],
+    ages: Int32Array,
+  ): void {
     let mask = 0;
     for (let f = 0; f < now.length; f++) {
       const before = was[f][i];
@@ -267,7 +272,11 @@ export function makeRecorder(
     putWishes(cores);
     putHeirs(cores);
     if (key !== 0) putState();
-    out[0] = (key !== 0 ? KEYFRAME : 0) | (same ? SAME_HOT : 0) | (gap !== 0 ? AFTER_GAP : 0) | (all !== 0 ? ALL : 0);
+    out[0] =
+      (key !== 0 ? KEYFRAME : 0) |
+      (same ? SAME_HOT : 0) |
+      (gap !== 0 ? AFTER_GAP : 0) |
+      (all !== 0 ? ALL : 0);
     for (let i = 0; i < HEAD_WORDS; i++) headWas[i] = head[i];
     for (let i = 0; i < hots; i++) hotWas[i] = hot[i];
     for (let k = 0; k < cores; k++) ownerWas[k] = coreVm[k];

@@ -109,7 +109,8 @@ export function replay(
 
 /** Returns whether the policy is now as it was then. */
 function restore({ state = [] }: Decider, recorded: readonly Int32Array[]): boolean {
-  if (state.length !== recorded.length || state.some((array, i) => array.length !== recorded[i].length)) return false;
+  if (state.length !== recorded.length || state.some((array, i) => array.length !== recorded[i].length))
+    return false;
   state.forEach((array, i) => array.set(recorded[i]));
   return state.length > 0;
 }

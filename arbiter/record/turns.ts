@@ -85,7 +85,8 @@ export class TurnReader {
     this.#bytes = bytes;
     this.#at = 1;
     const flags = bytes[0];
-    if (bytes.length < 2 || flags > (KEYFRAME | SAME_HOT | AFTER_GAP | ALL)) throw new BadTurn('no turn begins so', 0);
+    if (bytes.length < 2 || flags > (KEYFRAME | SAME_HOT | AFTER_GAP | ALL))
+      throw new BadTurn('no turn begins so', 0);
     this.keyframe = (flags & KEYFRAME) !== 0;
     this.afterGap = (flags & AFTER_GAP) !== 0;
     if (this.keyframe) this.#forget();
@@ -97,7 +98,8 @@ export class TurnReader {
     this.#last = head[HEAD_NOW];
     const mask = this.#number();
     if (mask >= 2 ** HEAD_WORDS) throw new BadTurn('there are no such words in the head', this.#at);
-    for (let i = 1; i < HEAD_WORDS; i++) if ((mask & (1 << i)) !== 0) head[i] = (head[i] + this.#signed()) | 0;
+    for (let i = 1; i < HEAD_WORDS; i++)
+      if ((mask & (1 << i)) !== 0) head[i] = (head[i] + this.#signed()) | 0;
     const hots = this.#below(head[HEAD_HOT], MAX_VMS + 1, 'hot VMs');
     const cores = this.#below(head[HEAD_CORES], MAX_CORES + 1, 'cores');
     if ((flags & SAME_HOT) === 0) {

@@ -10,7 +10,10 @@ export function choosePolicy(text: string): Chosen {
   if (policy === undefined)
     throw new ControlError('usage', `there is no policy ${name}`, `There are ${policyNames().join(', ')}.`);
   const given: Record<string, number> = {};
-  for (const pair of rest.join(':').split(',').filter((part) => part !== '')) {
+  for (const pair of rest
+    .join(':')
+    .split(',')
+    .filter((part) => part !== '')) {
     const [key, value, more] = pair.split('=');
     const parsed = Number(value);
     if (value === undefined || value.trim() === '' || more !== undefined || !Number.isFinite(parsed))
@@ -23,6 +26,9 @@ export function choosePolicy(text: string): Chosen {
   }
   const params = policy.params.safeParse(given);
   if (!params.success)
-    throw new ControlError('usage', `--policy ${text}: ${z.prettifyError(params.error).replaceAll('\n', ' ')}`);
+    throw new ControlError(
+      'usage',
+      `--policy ${text}: ${z.prettifyError(params.error).replaceAll('\n', ' ')}`,
+    );
   return { label: text, policy, params: params.data };
 }

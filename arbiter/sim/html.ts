@@ -42,7 +42,8 @@ const colour = (i: number): number => i % COLOURS;
 const groupColour = (i: number): number => colour(i + 2);
 const MARKS = [0.5, 0.9, 0.99, 0.999, 0.9999];
 
-const groupOf = (result: SimResult, name: string): GroupResult => result.groups.find((group) => group.name === name)!;
+const groupOf = (result: SimResult, name: string): GroupResult =>
+  result.groups.find((group) => group.name === name)!;
 const vmsText = (n: number): string => (n === 1 ? '1 VM' : `${n.toLocaleString('en-US')} VMs`);
 const kind = (group: GroupResult): string =>
   `${vmsText(group.vms)}, ${group.class === 'lc' ? 'latency-critical' : 'best-effort'}`;
@@ -70,7 +71,11 @@ function latencyFigure(name: string, results: readonly SimResult[]): string {
     tip: (share, us) => `${results[i].policy}: p${Number((share * 100).toFixed(3))} ${figure(us)} µs`,
   }));
   const plot = frame(`latency percentiles of ${name}`, x, y, (px, py) => {
-    const drawn = lines(curves.filter((_, i) => groups[i].latency.n > 0), px, py);
+    const drawn = lines(
+      curves.filter((_, i) => groups[i].latency.n > 0),
+      px,
+      py,
+    );
     return drawn + lines(marks, px, py).replaceAll(/<polyline[^>]*>/g, '');
   });
   return `<figure><figcaption>${escape(name)} <small>${kind(groups[0])}</small></figcaption>${plot}</figure>`;
@@ -90,7 +95,7 @@ function coresFigure(result: SimResult, most: number): string {
   const layers = groups.flatMap((group, i) => [
     { values: group.coresUseful, style: `s${groupColour(i)}`, name: `${group.name}: useful` },
     {
-      values: group.coresHeld.map((cores, j) => Math.max(0, cores - group.coresUseful[j])),
+      values: group.coresHeld.map((held, point) => Math.max(0, held - group.coresUseful[point])),
       style: `s${groupColour(i)} dim`,
       name: `${group.name}: held, not useful`,
     },
@@ -112,7 +117,10 @@ interface Cell {
 }
 
 /** The first column of numbers stands behind the policy's name, where the head says `policy` second. */
-function table(head: readonly string[], blocks: readonly { name: string; rows: readonly (readonly Cell[])[] }[]): string {
+function table(
+  head: readonly string[],
+  blocks: readonly { name: string; rows: readonly (readonly Cell[])[] }[],
+): string {
   const body = blocks.flatMap(({ name, rows }) => {
     const best = rows[0].map((_, column) => Math.min(...rows.map((row) => row[column].value ?? Infinity)));
     return rows.map((row, i) => {
@@ -124,7 +132,9 @@ function table(head: readonly string[], blocks: readonly { name: string; rows: r
       return `<tr${i === 0 ? '' : ' class="more"'}><td>${i === 0 ? escape(name) : ''}</td>${cells.join('')}</tr>`;
     });
   });
-  const titles = head.map((text, i) => `<th${text === 'policy' ? ' class="name"' : ''}>${escape(text)}</th>`).join('');
+  const titles = head
+    .map((text, i) => `<th${text === 'policy' ? ' class="name"' : ''}>${escape(text)}</th>`)
+    .join('');
   return `<div class="scroll"><table><thead><tr>${titles}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
 }
 
@@ -142,7 +152,10 @@ function latencyTable(names: readonly string[], results: readonly SimResult[]): 
       return [plain(result.policy), plain(figure(group.arrived)), ...numbers];
     }),
   }));
-  return table(['latency, µs', 'policy', 'requests', 'p50', 'p90', 'p99', 'p99.9', 'max', 'unfinished'], blocks);
+  return table(
+    ['latency, µs', 'policy', 'requests', 'p50', 'p90', 'p99', 'p99.9', 'max', 'unfinished'],
+    blocks,
+  );
 }
 
 function coresTable(results: readonly SimResult[]): string {
@@ -166,15 +179,28 @@ function hostTable(results: readonly SimResult[]): string {
     return [
       plain(result.policy),
       plain(coreHours(whole.coreSeconds)),
-      ...[whole.coreSeconds / (result.cores * result.seconds), whole.usefulShare, whole.spinningShare].map((share) =>
-        plain(percent(share)),
+      ...[whole.coreSeconds / (result.cores * result.seconds), whole.usefulShare, whole.spinningShare].map(
+        (share) => plain(percent(share)),
       ),
       ...rates.map((rate) => plain(figure(rate >= 100 ? Math.round(rate) : rate))),
       plain(figure(whole.turnUs)),
     ];
   });
-  const head = ['core-hours', 'of the host', 'useful', 'spinning', 'moves/s', 'granted', 'decided', 'inherited', 'turn, µs'];
-  return table(['policy', ...head], rows.map(([{ text }, ...rest]) => ({ name: text, rows: [rest] })));
+  const head = [
+    'core-hours',
+    'of the host',
+    'useful',
+    'spinning',
+    'moves/s',
+    'granted',
+    'decided',
+    'inherited',
+    'turn, µs',
+  ];
+  return table(
+    ['policy', ...head],
+    rows.map(([{ text }, ...rest]) => ({ name: text, rows: [rest] })),
+  );
 }
 
 const legend = (names: readonly string[], of: (i: number) => number): string =>
@@ -190,7 +216,10 @@ export function page(scenario: Scenario, results: readonly SimResult[]): string 
     serving.length === 0
       ? ''
       : `<h2>Latency</h2><p class="soft">From the scheduled arrival to the end of the request. Lower is better; the right end is the tail.</p>
-${legend(results.map(({ policy }) => policy), colour)}<div class="row">${serving.map((name) => latencyFigure(name, results)).join('')}</div>
+${legend(
+  results.map(({ policy }) => policy),
+  colour,
+)}<div class="row">${serving.map((name) => latencyFigure(name, results)).join('')}</div>
 ${latencyTable(serving, results)}`;
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -200,7 +229,10 @@ ${latencyTable(serving, results)}`;
 <p class="soft">Simulated: loop, guard and policies are the code that the arbiter runs; hosts and guests are modelled. Times of moves: ${escape(machine)}.</p>
 ${latency}
 <h2>Cores over time</h2><p class="soft">Held by each group of VMs; the paler part is spun on or still arriving. The dashed line is the host.</p>
-${legend(groups.map(({ name }) => name), groupColour)}<div class="row">${results.map((result) => coresFigure(result, most)).join('')}</div>
+${legend(
+  groups.map(({ name }) => name),
+  groupColour,
+)}<div class="row">${results.map((result) => coresFigure(result, most)).join('')}</div>
 ${coresTable(results)}
 <h2>The host</h2>${hostTable(results)}
 <footer>Written by hyperflux policy sim. A simulation shows differences between policies; what a machine does, only a run on it shows.</footer>

@@ -5,7 +5,9 @@ import { Latencies } from './latency.ts';
 
 test('percentiles are within 0.4 % of the exact ones, over seven orders of magnitude', () => {
   const draw = random(3, 0);
-  const samples = Float64Array.from({ length: 50_000 }, (_, i) => exponential(draw, 10 ** (2 + (i % 7) * 1.3)));
+  const samples = Float64Array.from({ length: 50_000 }, (_, i) =>
+    exponential(draw, 10 ** (2 + (i % 7) * 1.3)),
+  );
   const latencies = new Latencies();
   for (const sample of samples) latencies.add(sample);
   const sorted = samples.slice().sort();

@@ -19,8 +19,9 @@ import { attachVm } from '../loop/vms.ts';
 import type { Policy } from '../policy/api.ts';
 import { HEAD_CORES, HEAD_HOT } from '../policy/api.ts';
 import { TimedBridge } from './bridge.ts';
-import type { GroupFigures, GuestVm, Handovers } from './guests.ts';
-import { Guests, timersOf } from './guests.ts';
+import { Guests } from './guest/guests.ts';
+import type { GroupFigures, GuestVm, Handovers } from './guest/world.ts';
+import { timersOf } from './guest/world.ts';
 import type { Machine } from './machine.ts';
 import type { Meter } from './meter.ts';
 import { Timers } from './timers.ts';
@@ -181,7 +182,9 @@ export class Partition {
   #lookNs(): number {
     const { turn } = this.#machine;
     if (turn.measured !== undefined) return turn.measured(this.#random());
-    return turn.baseNs + turn.perCoreNs * this.stats.view.head[HEAD_CORES] + turn.perVmNs * this.#state.n[N_ACTIVE];
+    return (
+      turn.baseNs + turn.perCoreNs * this.stats.view.head[HEAD_CORES] + turn.perVmNs * this.#state.n[N_ACTIVE]
+    );
   }
 
   /** Something has changed: the loop, which has been turning all the time, sees it in the turn that begins next. */

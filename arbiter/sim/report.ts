@@ -61,7 +61,11 @@ export function wholeOf(result: SimResult): Whole {
 export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
 /** Short runs have few of them. */
 export const coreHours = (seconds: number): string =>
-  seconds === 0 ? '0' : seconds >= 360_000 ? figure(Math.round(seconds / 3600)) : String(Number((seconds / 3600).toPrecision(3)));
+  seconds === 0
+    ? '0'
+    : seconds >= 360_000
+      ? figure(Math.round(seconds / 3600))
+      : String(Number((seconds / 3600).toPrecision(3)));
 const right = (n: number): ('left' | 'right')[] => new Array<'right'>(n).fill('right');
 
 export function describeScenario(scenario: Scenario, results: readonly SimResult[]): string {
@@ -114,8 +118,8 @@ export function renderResults(scenario: Scenario, results: readonly SimResult[])
       percent(coreSeconds / (result.cores * result.seconds)),
       percent(usefulShare),
       percent(spinningShare),
-      ...[movesPerSecond, ...[granted, moved, inherited].map((n) => n / result.seconds), turnUs].map((value) =>
-        figure(value >= 100 ? Math.round(value) : value),
+      ...[movesPerSecond, ...[granted, moved, inherited].map((n) => n / result.seconds), turnUs].map(
+        (value) => figure(value >= 100 ? Math.round(value) : value),
       ),
     ];
   });
@@ -123,7 +127,11 @@ export function renderResults(scenario: Scenario, results: readonly SimResult[])
   const moveHead = ['moves/s', 'granted', 'decided', 'inherited', 'turn, us'];
   lines.push('', ...columns([...wholeHead, ...moveHead], ['left', ...right(9)], whole));
   const faults = results.filter(({ faults }) => faults > 0);
-  lines.push(...faults.map(({ policy, faults }) => `${policy} threw in ${figure(faults)} turns, and nothing moved in those`));
+  lines.push(
+    ...faults.map(
+      ({ policy, faults }) => `${policy} threw in ${figure(faults)} turns, and nothing moved in those`,
+    ),
+  );
   return lines.join('\n');
 }
 

@@ -8,7 +8,7 @@ import type { Service } from '../../bench/load/schedule.ts';
 import { CLASS_BE, CLASS_LC } from '../abi/layout.gen.ts';
 import { ControlError } from '../control/protocol.ts';
 import type { Policy } from '../policy/api.ts';
-import type { GroupFigures, GuestVm, Handovers } from './guests.ts';
+import type { GroupFigures, GuestVm, Handovers } from './guest/world.ts';
 import { Latencies } from './latency.ts';
 import type { Arrivals, DrawService, Streams } from './load/arrivals.ts';
 import { Bursty, Phased, poisson, serviceOf } from './load/arrivals.ts';
@@ -133,7 +133,10 @@ export function readLoads(scenario: Scenario, progress: Progress = () => {}): Ma
       case 'azure-2019':
       case 'azure-2021': {
         const window = { fromS: arrivals.from_s, seconds: scenario.seconds, speed: arrivals.speed };
-        const file = inFolder(scenario, arrivals.kind === 'azure-2019' ? arrivals.invocations : arrivals.file);
+        const file = inFolder(
+          scenario,
+          arrivals.kind === 'azure-2019' ? arrivals.invocations : arrivals.file,
+        );
         const read = (share: number): void => progress(share, `reading ${file}`);
         const apps = readTrace(() =>
           arrivals.kind === 'azure-2019'
@@ -255,7 +258,8 @@ export function simulate(
       coreTime.spinning += meter.spent(g, SPINNING, endNs) / 1e9;
       coreTime.arriving += meter.spent(g, ARRIVING, endNs) / 1e9;
     });
-    for (const key of Object.keys(handovers) as (keyof Handovers)[]) handovers[key] += partition.handovers[key];
+    for (const key of Object.keys(handovers) as (keyof Handovers)[])
+      handovers[key] += partition.handovers[key];
     for (const key of Object.keys(sums) as (keyof typeof sums)[]) sums[key] += partition.counter(key);
   });
   groups.forEach((group, g) => {

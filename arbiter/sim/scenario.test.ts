@@ -33,11 +33,24 @@ describe('a scenario that is wrong is refused, and the key is named', () => {
     ['vms[0].min_cores: must not be more than max_cores', withWeb({ vcpus: 2, min_cores: 3 })],
     ['vms[0].arrivals.per_second: ', withWeb({ arrivals: { kind: 'poisson', per_second: -1 } })],
     ['vms[0].arrivals.kind: ', withWeb({ arrivals: { kind: 'poison', per_second: 1 } })],
-    ['vms[0].arrivals.rate: there is no such key', withWeb({ arrivals: { kind: 'poisson', per_second: 1, rate: 2 } })],
+    [
+      'vms[0].arrivals.rate: there is no such key',
+      withWeb({ arrivals: { kind: 'poisson', per_second: 1, rate: 2 } }),
+    ],
     ['vms[0].service: missing', withWeb({ service: undefined })],
     ['vms[0].arrivals: missing', withWeb({ arrivals: undefined, service: undefined })],
     ['vms[1].name: web is there twice', { ...good, vms: [web, web] }],
-    ['vms: 12000 VMs', { ...good, cores: 100, vms: [{ ...web, count: 6000 }, { ...web, name: 'b', count: 6000 }] }],
+    [
+      'vms: 12000 VMs',
+      {
+        ...good,
+        cores: 100,
+        vms: [
+          { ...web, count: 6000 },
+          { ...web, name: 'b', count: 6000 },
+        ],
+      },
+    ],
     ['vms: 8 cores are guaranteed', withWeb({ count: 4, min_cores: 2 })],
   ])('%s', (message, value) => {
     expect(() => parse(value)).toThrow(message);

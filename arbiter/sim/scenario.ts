@@ -80,8 +80,7 @@ const group = z
       kind === 'azure-2021' || (vms.arrivals?.kind === 'azure-2019' && vms.arrivals.durations !== undefined);
     if (kind !== undefined && !known && vms.service === undefined)
       issue('service', 'missing: how long does a request take?');
-    if (kind === undefined && vms.service !== undefined)
-      issue('service', 'means nothing without arrivals');
+    if (kind === undefined && vms.service !== undefined) issue('service', 'means nothing without arrivals');
     if (kind === 'azure-2021' && vms.service !== undefined)
       issue('service', 'the trace has the durations: leave it out');
     if (kind === 'phases' && vms.fanout !== 1) issue('fanout', 'each phase has its own: leave it out here');
@@ -108,7 +107,8 @@ export type Scenario = z.infer<typeof schema> & { folder: string };
 
 const pathName = (path: readonly PropertyKey[]): string =>
   path.reduce<string>(
-    (text, key) => (typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`),
+    (text, key) =>
+      typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`,
     '',
   );
 
@@ -117,7 +117,9 @@ function describe(issues: readonly z.core.$ZodIssue[]): string[] {
   return issues.map((issue) => {
     const at = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
     const text =
-      issue.code === 'unrecognized_keys' ? 'there is no such key' : issue.message.replace(/^Invalid input: /, '');
+      issue.code === 'unrecognized_keys'
+        ? 'there is no such key'
+        : issue.message.replace(/^Invalid input: /, '');
     return `${pathName(at) || 'the whole'}: ${text}`;
   });
 }
@@ -137,10 +139,12 @@ export function parseScenario(value: unknown, origin: string, folder: string): S
   const all = vms.reduce((sum, { count }) => sum + count, 0);
   if (all > MAX_VMS) wrong.push(`vms: ${all} VMs; the simulator takes ${MAX_VMS}`);
   vms.forEach(({ name }, i) => {
-    if (vms.findIndex((other) => other.name === name) !== i) wrong.push(`vms[${i}].name: ${name} is there twice`);
+    if (vms.findIndex((other) => other.name === name) !== i)
+      wrong.push(`vms[${i}].name: ${name} is there twice`);
   });
   const guaranteed = vms.reduce((sum, { count, min_cores }) => sum + count * min_cores, 0);
-  if (guaranteed > cores) wrong.push(`vms: ${guaranteed} cores are guaranteed (min_cores), and there are ${cores}`);
+  if (guaranteed > cores)
+    wrong.push(`vms: ${guaranteed} cores are guaranteed (min_cores), and there are ${cores}`);
   if (wrong.length > 0) refuse(wrong);
   return { ...parsed.data, folder };
 }
@@ -148,7 +152,11 @@ export function parseScenario(value: unknown, origin: string, folder: string): S
 /** Reads TOML, or JSON if the name ends so. */
 export async function readScenario(path: string): Promise<Scenario> {
   if (!existsSync(path))
-    throw new ControlError('usage', `there is no file ${path}`, 'docs/simulator.md has scenarios to begin with.');
+    throw new ControlError(
+      'usage',
+      `there is no file ${path}`,
+      'docs/simulator.md has scenarios to begin with.',
+    );
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

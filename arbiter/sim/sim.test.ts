@@ -21,7 +21,8 @@ function run(value: object, chosen: Chosen | string = 'delay', on: Machine = mac
 }
 
 /** All that a result says but how long it took. */
-const outcome = (result: SimResult): string => JSON.stringify(resultsJson({ ...EXAMPLE }, [{ ...result, wallSeconds: 0 }]));
+const outcome = (result: SimResult): string =>
+  JSON.stringify(resultsJson({ ...EXAMPLE }, [{ ...result, wallSeconds: 0 }]));
 
 const mixed = {
   vms: [
@@ -66,7 +67,13 @@ describe('nothing is lost', () => {
 
   test('with cores for everybody every request is finished once the arrivals have ended', () => {
     // Arrivals in the first millisecond of a phase that lasts as long as the run.
-    const arrivals = { kind: 'phases', phases: [{ ms: 10, per_second: 20_000, fanout: 4 }, { ms: 1000, per_second: 0 }] };
+    const arrivals = {
+      kind: 'phases',
+      phases: [
+        { ms: 10, per_second: 20_000, fanout: 4 },
+        { ms: 1000, per_second: 0 },
+      ],
+    };
     const service = { kind: 'exponential', mean_us: 80 };
     const [group] = run({
       seconds: 0.05,
@@ -79,7 +86,11 @@ describe('nothing is lost', () => {
   test('useful core time is the work of what was finished, and no more than what was asked for', () => {
     const service = { kind: 'constant', us: 100 };
     const arrivals = { kind: 'poisson', per_second: 4000 };
-    const result = run({ vms: [{ name: 'web', class: 'lc', vcpus: 4, arrivals, service }] }, 'delay', evenMachine(30, 2));
+    const result = run(
+      { vms: [{ name: 'web', class: 'lc', vcpus: 4, arrivals, service }] },
+      'delay',
+      evenMachine(30, 2),
+    );
     const [group] = result.groups;
     expect(group.coreTime.useful).toBeGreaterThanOrEqual(group.finished * 100e-6 * (1 - 1e-9));
     expect(group.coreTime.useful).toBeLessThanOrEqual(group.arrived * 100e-6 * (1 + 1e-9));
@@ -175,7 +186,9 @@ describe('queueing theory', () => {
 
 describe('policies differ', () => {
   test('one that waits before it moves is shown to be worse for those who wait', () => {
-    const [quick, slow] = ['delay:tenure_us=0', 'delay:tenure_us=5000'].map((policy) => run({ ...mixed, seconds: 0.08 }, policy));
+    const [quick, slow] = ['delay:tenure_us=0', 'delay:tenure_us=5000'].map((policy) =>
+      run({ ...mixed, seconds: 0.08 }, policy),
+    );
     const p99 = ({ groups }: SimResult): number => groups[0].latency.at(0.99)!;
     expect(p99(slow)).toBeGreaterThan(1.5 * p99(quick));
     const text = renderResults({ ...EXAMPLE }, [quick, slow]);
@@ -229,7 +242,13 @@ test('the page has every policy and group, asks nothing of the network, and esca
     simulate(scenario, choosePolicy(policy), readLoads(scenario), machine),
   );
   const html = page(scenario, results);
-  for (const part of ['delay:tenure_us=900', 'web', 'bulk', '&lt;b&gt;&amp;&quot;', 'prefers-color-scheme:dark'])
+  for (const part of [
+    'delay:tenure_us=900',
+    'web',
+    'bulk',
+    '&lt;b&gt;&amp;&quot;',
+    'prefers-color-scheme:dark',
+  ])
     expect(html).toContain(part);
   expect(html).not.toContain('<b>');
   expect(html).not.toMatch(/https?:|<script|@import|url\(|NaN|undefined|Infinity/);

@@ -42,7 +42,7 @@ class Pool {
 }
 
 function grown<T extends Int32Array | Float64Array>(old: T, fresh: T): T {
-  fresh.set(old as never);
+  fresh.set(old);
   return fresh;
 }
 

@@ -8,6 +8,8 @@ import { rotate } from '../lib/rotate.ts';
 import type { Progress } from '../lib/progress.ts';
 import { row, type Row } from '../lib/schema.ts';
 import { ratio, Samples } from '../lib/stats.ts';
+import { R_HEAD, R_TAIL, R_UNTIL } from '../../arbiter/record/format.ts';
+import { AGE_MAX, HEAD_NOW } from '../../arbiter/policy/api.ts';
 import type { Stage } from './stage.ts';
 import { changing, clockCalls, KINDS, setUp, SIZES, type Kind, type Size } from './worlds.ts';
 
@@ -37,6 +39,19 @@ export interface TurnFigures {
 export const turnName = (kind: Kind, vms: number): string =>
   `${kind} turn, ${vms} ${vms === 1 ? 'VM' : 'VMs'}`;
 
+/** Turns that decide while `hyperflux record` takes them down, of this many VMs. */
+const RECORDED = 128;
+
+/** Lets the loop record until the block is over; the ring is taken for read. */
+function recorded(stage: Stage, block: () => void): void {
+  const { words } = stage.mem.stats.recording;
+  words[R_HEAD] = 0;
+  words[R_TAIL] = 0;
+  words[R_UNTIL] = (stage.state.view.head[HEAD_NOW] + AGE_MAX) | 0;
+  block();
+  words[R_UNTIL] = 0;
+}
+
 export interface TurnWorld {
   kind: Kind;
   vms: Size;
@@ -50,6 +65,7 @@ export function warmUp(stage: Stage, worlds: readonly TurnWorld[] = allWorlds): 
     setUp(stage, kind, vms);
     for (let n = 0; n < 4; n++) {
       for (const language of LANGUAGES) run(stage, language, kind, vms, TURNS[vms]);
+      if (vms === RECORDED) recorded(stage, () => run(stage, 'ts', kind, vms, TURNS[vms]));
     }
   }
 }
@@ -93,7 +109,8 @@ export async function measureTurns(
   const nsPerTick = 1e6 / stage.khz;
   const cells = worlds.map(({ kind, vms }) => {
     const capacity = rounds * TURNS[vms];
-    return { kind, vms, ts: new Samples(capacity), c: new Samples(capacity) };
+    const [ts, c, taken] = [0, 1, 2].map(() => new Samples(capacity));
+    return { kind, vms, ts, c, taken };
   });
   const blocks = cells.map((cell) => ({
     name: turnName(cell.kind, cell.vms),
@@ -106,6 +123,10 @@ export async function measureTurns(
         for (let i = 0; i < noted; i++)
           cell[language].push((stage.samples[i] * nsPerTick) / TURNS_PER_SAMPLE[cell.kind]);
       }
+      if (cell.vms !== RECORDED || cell.kind === 'idle') return;
+      recorded(stage, () => run(stage, 'ts', cell.kind, cell.vms, TURNS[cell.vms]));
+      for (let i = 0; i < stage.get('samples'); i++)
+        cell.taken.push((stage.samples[i] * nsPerTick) / TURNS_PER_SAMPLE[cell.kind]);
     },
   }));
   await rotate(blocks, { rounds, progress: (done, total, name) => progress.step(done, total, name) });
@@ -117,6 +138,10 @@ export async function measureTurns(
     const c = cell.c.summary();
     const ts = cell.ts.summary();
     rows.push(row(`${name}, C`, 'ns', c, c?.p50), row(`${name}, TypeScript`, 'ns', ts, c?.p50));
+    if (cell.taken.length > 0) {
+      const taken = row(`${name}, recorded`, 'ns', cell.taken.summary(), ts?.p50);
+      rows.push({ ...taken, note: 'its ratio is over the same turn while nobody records' });
+    }
     ratios.set(name, ratio(ts?.p50, c?.p50));
   }
   return { rows, ratios };

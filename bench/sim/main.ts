@@ -139,7 +139,11 @@ interface Prediction {
   goals: Goal[];
 }
 
-async function prediction(policies: readonly string[], quick: boolean, progress: Progress): Promise<Prediction> {
+async function prediction(
+  policies: readonly string[],
+  quick: boolean,
+  progress: Progress,
+): Promise<Prediction> {
   const directory = mkdtempSync(join(tmpdir(), 'hyperflux-bench-sim-'));
   const rows: Row[] = [];
   const goals: Goal[] = [];
@@ -160,17 +164,29 @@ async function prediction(policies: readonly string[], quick: boolean, progress:
         guest: guestTimes,
         turn: { ...evenTurns(1), measured: quantilesOf(real.turns) },
       };
-      const predicted = latencyRow(`serve under ${policy}, predicted`, predict(policy, measured, real, machine));
+      const predicted = latencyRow(
+        `serve under ${policy}, predicted`,
+        predict(policy, measured, real, machine),
+      );
       const found = row(`serve under ${policy}, measured`, 'us', summarize(real.result.load.latencyUs));
       const { foreign, load } = real.result;
       rows.push(
-        { ...found, note: `${load.unfinished} unfinished; other programs had ${(foreign * 100).toFixed(0)} % of the cores` },
+        {
+          ...found,
+          note: `${load.unfinished} unfinished; other programs had ${(foreign * 100).toFixed(0)} % of the cores`,
+        },
         { ...predicted, ratio: found.p50 === null ? null : predicted.p50! / found.p50 },
         { ...real.turns, name: `turns under ${policy}` },
       );
-      const off = found.p99 === null || predicted.p99 === null ? null : Math.abs(predicted.p99 / found.p99 - 1);
-      const text = off === null ? undefined : `predicted ${predicted.p99!.toFixed(0)} us, measured ${found.p99!.toFixed(0)} us`;
-      goals.push(goal(`serve's p99 under ${policy}: predicted over measured, off by`, PREDICTION_LIMIT, off, text));
+      const off =
+        found.p99 === null || predicted.p99 === null ? null : Math.abs(predicted.p99 / found.p99 - 1);
+      const text =
+        off === null
+          ? undefined
+          : `predicted ${predicted.p99!.toFixed(0)} us, measured ${found.p99!.toFixed(0)} us`;
+      goals.push(
+        goal(`serve's p99 under ${policy}: predicted over measured, off by`, PREDICTION_LIMIT, off, text),
+      );
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });
@@ -195,7 +211,14 @@ export async function bench(options: Options = {}): Promise<number> {
     } catch (error) {
       // What has been measured is worth printing, whatever becomes of the rest.
       rows.push(notMeasured('serve, measured and predicted', 'us', (error as Error).message));
-      goals.push(goal("serve's p99: predicted over measured, off by", PREDICTION_LIMIT, null, (error as Error).message));
+      goals.push(
+        goal(
+          "serve's p99: predicted over measured, off by",
+          PREDICTION_LIMIT,
+          null,
+          (error as Error).message,
+        ),
+      );
     }
   } finally {
     progress.end();

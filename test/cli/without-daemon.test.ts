@@ -18,6 +18,7 @@ const COMMANDS = [
   'stop',
   'status',
   'explain',
+  'record',
   'doctor',
   'demo',
   'bench',

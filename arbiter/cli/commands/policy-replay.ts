@@ -29,7 +29,8 @@ export function addPolicyReplay(policy: Command): void {
 
 async function replayFile(file: string, options: ReplayOptions): Promise<void> {
   const { existsSync } = await import('node:fs');
-  if (!existsSync(file)) throw new ControlError('usage', `there is no file ${file}`, 'Make one: hyperflux record');
+  if (!existsSync(file))
+    throw new ControlError('usage', `there is no file ${file}`, 'Make one: hyperflux record');
   const { RecordingReader } = await import('../../record/file.ts');
   const { replay } = await import('../../record/replay.ts');
   const { choosePolicy } = await import('../../sim/choose.ts');
@@ -66,7 +67,9 @@ function describe(
       ? `${label} decides the same in all of the ${number(compared)} turns`
       : `${label} decides otherwise in ${number(differing)} of ${number(compared)} turns; in ${number(differingTargets)} a core would have gone to somebody else`,
     ...(faults > 0 ? [`it threw in ${number(faults)} turns`] : []),
-    ...(exact ? [] : ['The policy keeps state that was not recorded: it began anew, and its first turns may differ.']),
+    ...(exact
+      ? []
+      : ['The policy keeps state that was not recorded: it began anew, and its first turns may differ.']),
   ];
   if (first.length === 0) return lines.join('\n');
   const vm = (slot: number): string => (slot < 0 ? '-' : (names[String(slot)] ?? `slot ${slot}`));

@@ -58,8 +58,13 @@ describe('2019: invocations a minute', () => {
   test('part of a minute has its share, and speed makes room for more', () => {
     const path = file('part.csv', [head2019, ...rows]);
     const count = (seconds: number, speed: number): number =>
-      all(readInvocations2019(path, undefined, { fromS: 60, seconds, speed })[0].arrivals(random(2, 0), () => 1, 1))
-        .length;
+      all(
+        readInvocations2019(path, undefined, { fromS: 60, seconds, speed })[0].arrivals(
+          random(2, 0),
+          () => 1,
+          1,
+        ),
+      ).length;
     expect(count(30, 1)).toBeGreaterThan(200);
     expect(count(30, 1)).toBeLessThan(300);
     expect(count(1, 60)).toBe(500);
@@ -92,8 +97,12 @@ describe('2019: invocations a minute', () => {
       /line 1: there is no column HashFunction/,
     );
     const short = file('c.csv', [head2019, 'o,a,f,http,1']);
-    expect(() => readInvocations2019(short, undefined, window)).toThrow(/line 2: the count of minute 2 is missing/);
-    expect(() => readInvocations2019(short, undefined, { fromS: 86_000, seconds: 900, speed: 1 })).toThrow(/one day/);
+    expect(() => readInvocations2019(short, undefined, window)).toThrow(
+      /line 2: the count of minute 2 is missing/,
+    );
+    expect(() => readInvocations2019(short, undefined, { fromS: 86_000, seconds: 900, speed: 1 })).toThrow(
+      /one day/,
+    );
   });
 });
 
@@ -121,7 +130,9 @@ describe('2021: each invocation', () => {
 
   test('a broken file says where', () => {
     const path = file('broken.txt', [...lines, 'z,f,12.0,-3']);
-    expect(() => readInvocations2021(path, { fromS: 0, seconds: 1, speed: 1 })).toThrow(/line 7: duration is "-3"/);
+    expect(() => readInvocations2021(path, { fromS: 0, seconds: 1, speed: 1 })).toThrow(
+      /line 7: duration is "-3"/,
+    );
     const other = file('other.txt', ['a,b']);
     expect(() => readInvocations2021(other, { fromS: 0, seconds: 1, speed: 1 })).toThrow(/no column app/);
   });

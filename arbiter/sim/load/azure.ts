@@ -39,7 +39,11 @@ const bad = (path: string, line: number, what: string): ControlError =>
 function number(text: string | undefined, path: string, line: number, what: string): number {
   const value = Number(text);
   if (text === undefined || text.trim() === '' || !Number.isFinite(value) || value < 0)
-    throw bad(path, line, `${what} is ${text === undefined ? 'missing' : `"${text}"`}, not a number of 0 or more`);
+    throw bad(
+      path,
+      line,
+      `${what} is ${text === undefined ? 'missing' : `"${text}"`}, not a number of 0 or more`,
+    );
   return value;
 }
 
@@ -83,7 +87,8 @@ export function readInvocations2019(
     row++;
     if (row === 1) {
       at = columns(line, ['HashOwner', 'HashApp', 'HashFunction', '1', String(MINUTES)], invocations);
-      if (at[4] - at[3] !== MINUTES - 1) throw bad(invocations, 1, 'the minutes 1 to 1440 are not one after the other');
+      if (at[4] - at[3] !== MINUTES - 1)
+        throw bad(invocations, 1, 'the minutes 1 to 1440 are not one after the other');
       continue;
     }
     if (line === '') continue;
@@ -115,7 +120,12 @@ function readDurations(path: string, apps: Map<string, Map<string, Fn>>, progres
   for (const line of linesOf(path, progress)) {
     row++;
     if (row === 1) {
-      const names = ['HashOwner', 'HashApp', 'HashFunction', ...PERCENTS.map((p) => `percentile_Average_${p}`)];
+      const names = [
+        'HashOwner',
+        'HashApp',
+        'HashFunction',
+        ...PERCENTS.map((p) => `percentile_Average_${p}`),
+      ];
       at = columns(line, names, path);
       continue;
     }
