@@ -133,7 +133,7 @@ function table(
     });
   });
   const titles = head
-    .map((text, i) => `<th${text === 'policy' ? ' class="name"' : ''}>${escape(text)}</th>`)
+    .map((text) => `<th${text === 'policy' ? ' class="name"' : ''}>${escape(text)}</th>`)
     .join('');
   return `<div class="scroll"><table><thead><tr>${titles}</tr></thead><tbody>${body.join('')}</tbody></table></div>`;
 }
