@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { Report, Row } from '../../bench/lib/schema.ts';
+import type { Row } from '../../bench/lib/schema.ts';
 import { parseReport } from '../../bench/lib/schema.ts';
 import { ControlError } from '../control/protocol.ts';
 
@@ -135,14 +135,15 @@ export function evenMachine(moveUs: number, turnUs: number): Machine {
   };
 }
 
-export function machineOf(report: Report, name: string): Machine {
+/** From rows of bench realloc, whatever else is among them. */
+export function machineOf(rows: readonly Row[], name: string): Machine {
   const find = (start: string): Row => {
-    const found = report.rows.find((row) => row.name.startsWith(start) && row.n > 0);
+    const found = rows.find((row) => row.name.startsWith(start) && row.n > 0);
     if (found === undefined) throw new Error(`it has no measured row "${start}"`);
     return found;
   };
   // kFlux's rows where it was measured: it is what moves the cores then.
-  const kflux = report.rows.some((row) => row.name.startsWith('kFlux kicked:') && row.n > 0) ? 'kFlux ' : '';
+  const kflux = rows.some((row) => row.name.startsWith('kFlux kicked:') && row.n > 0) ? 'kFlux ' : '';
   const move = (how: string): MoveTimes => ({
     handed: quantilesOf(find(`${kflux}${how}, decision to handed over`)),
     first: quantilesOf(find(`${kflux}${how}:`)),
@@ -158,7 +159,7 @@ export function machineOf(report: Report, name: string): Machine {
   };
 }
 
-/** A report of `bench realloc`. Throws what is wrong with it and how to get one. */
+/** A report of `bench realloc`, or of `bench sim`. Throws what is wrong with it and how to get one. */
 export function readMachine(path: string): Machine {
   try {
     const report = parseReport(JSON.parse(readFileSync(path, 'utf8')));
@@ -166,12 +167,12 @@ export function readMachine(path: string): Machine {
     const on = [cpu, kvm, typeof kernel === 'string' ? `Linux ${kernel}` : null].filter(
       (part) => typeof part === 'string',
     );
-    return machineOf(report, `${basename(path)}: ${on.join(', ')}`);
+    return machineOf(report.rows, `${basename(path)}: ${on.join(', ')}`);
   } catch (cause) {
     throw new ControlError(
       'request',
       `cannot take the times of moves from ${path}: ${(cause as Error).message}`,
-      'It has to be a report of: hyperflux bench realloc --out FILE',
+      'It has to be a report of: hyperflux bench realloc --out FILE, or of bench sim',
     );
   }
 }

@@ -22,7 +22,7 @@ import type { Scenario, VmGroup } from './scenario.ts';
 import { inFolder } from './scenario.ts';
 
 /** What comes with HyperFlux: a report of bench realloc, named after where it was measured. */
-export const DEFAULT_MACHINE = fileURLToPath(new URL('machines/epyc-9005-nested-pvm.json', import.meta.url));
+export const DEFAULT_MACHINE = fileURLToPath(new URL('machines/xeon-nested-pvm.json', import.meta.url));
 
 /** Points of the curves over time. */
 const POINTS = 120;

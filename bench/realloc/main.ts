@@ -52,11 +52,11 @@ export interface Options {
 }
 
 const BLOCK = 50;
-const FLOOR = 'floor: idle grant (futex wake of a sleeper)';
+export const FLOOR = 'floor: idle grant (futex wake of a sleeper)';
 const FLOOR_AWAKE = 'floor: idle grant, cpu_dma_latency 0';
 const STRAND = 'lock stranded by a park';
 
-function floorRow(core: number, name: string, capacity: number, awake: boolean): Measured {
+export function floorRow(core: number, name: string, capacity: number, awake: boolean): Measured {
   const samples = new Samples(capacity);
   const out = new Float64Array(BLOCK);
   const probe = awake ? holdCpuDmaLatency(0) : undefined;

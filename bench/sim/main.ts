@@ -1,17 +1,12 @@
 /**
  * `hyperflux bench sim`: how fast the simulator is, and whether it predicts what a
- * real run on this machine gives. The times of moves are measured by bench realloc
- * just before, those of turns by the loop in the real run itself; nothing else is
+ * real run on this machine gives. The times of moves are measured just before, as by
+ * bench realloc, those of turns by the loop in the real run itself; nothing else is
  * taken from it.
  */
-import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Listed } from '../../arbiter/sim/load/arrivals.ts';
 import type { Latencies } from '../../arbiter/sim/latency.ts';
-import { evenTurns, guestTimes, quantilesOf, readMachine } from '../../arbiter/sim/machine.ts';
+import { evenTurns, guestTimes, machineOf, quantilesOf, readMachine } from '../../arbiter/sim/machine.ts';
 import type { Machine } from '../../arbiter/sim/machine.ts';
 import { choosePolicy } from '../../arbiter/sim/choose.ts';
 import type { MakeArrivals } from '../../arbiter/sim/run.ts';
@@ -27,6 +22,7 @@ import { allMet, formatReport, goal, notMeasured, row, writeReport } from '../li
 import { summarize } from '../lib/stats.ts';
 import { renderReport } from '../lib/table.ts';
 import type { Schedule } from '../load/schedule.ts';
+import { measureMoves } from './moves.ts';
 import type { RealRun } from './real.ts';
 import { runServe } from './real.ts';
 
@@ -42,8 +38,6 @@ const SEED = 21;
 const WARM_UP_S = 0.4;
 /** After the last arrival, for what is still under way. */
 const GRACE_S = 0.2;
-
-const main = fileURLToPath(new URL('../../arbiter/cli/main.ts', import.meta.url));
 
 /** A host as the goal names it: most of its cores busy, and more than it has wanted at times. */
 export const bigHost = (seconds: number): ReturnType<typeof parseScenario> =>
@@ -66,6 +60,7 @@ export const bigHost = (seconds: number): ReturnType<typeof parseScenario> =>
 function speed(seconds: number, progress: Progress): { row: Row; goal: Goal } {
   const scenario = bigHost(seconds);
   progress.stage(`simulating ${scenario.name}`);
+  const before = process.cpuUsage().user;
   const result = simulate(
     scenario,
     choosePolicy('delay'),
@@ -75,27 +70,13 @@ function speed(seconds: number, progress: Progress): { row: Row; goal: Goal } {
   );
   const wall = result.wallSeconds / seconds;
   const [web] = result.groups;
-  const note = `${web.arrived} requests, ${result.turns} turns, ${result.commands} commands`;
+  const cpu = (process.cpuUsage().user - before) / 1e6 / seconds;
+  const note = `${web.arrived} requests, ${result.turns} turns, ${result.commands} commands; ${cpu.toFixed(1)} s of processor time`;
   const figures = { p50: wall, p90: wall, p99: wall, p999: wall, max: wall, ratio: null };
   return {
     row: { name: `a second of ${scenario.name}`, unit: 's', n: 1, ...figures, note },
     goal: goal(`a second of ${scenario.name}, s`, SPEED_LIMIT_S, wall),
   };
-}
-
-/** Measures the times of moves here, in a process of its own, because it takes the cores. */
-async function calibrate(quick: boolean, file: string, progress: Progress): Promise<void> {
-  progress.stage('measuring moves: bench realloc');
-  const args = [main, 'bench', 'realloc', '--out', file, '--moves', quick ? '300' : '1000'];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-400)));
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', resolve);
-  });
-  // Its goals may be missed, which is 1 too; what counts is the report.
-  if (code !== 0 && code !== 1) throw new Error(`bench realloc ended with ${code}: ${said}`);
 }
 
 /** The same requests as in the real run, and the same two VMs. */
@@ -144,52 +125,40 @@ async function prediction(
   quick: boolean,
   progress: Progress,
 ): Promise<Prediction> {
-  const directory = mkdtempSync(join(tmpdir(), 'hyperflux-bench-sim-'));
-  const rows: Row[] = [];
+  progress.stage('measuring moves');
+  const rows = await measureMoves(quick ? 200 : 1000, progress);
   const goals: Goal[] = [];
-  try {
-    const file = join(directory, 'realloc.json');
-    await calibrate(quick, file, progress);
-    const moves = readMachine(file);
-    const seconds = quick ? 2 : 8;
-    const backend = chooseBackend(false);
-    for (const policy of policies) {
-      progress.stage(`serve beside batch under ${policy}`);
-      const measured = demoSchedule(1, seconds, SEED);
-      const schedules = { warmUp: demoSchedule(1, WARM_UP_S, SEED + 1), measured };
-      const real = await runServe(policy, backend, schedules, (share) => progress.step(share, 1));
-      progress.stage(`predicting ${policy}`);
-      const machine: Machine = {
-        ...moves,
-        guest: guestTimes,
-        turn: { ...evenTurns(1), measured: quantilesOf(real.turns) },
-      };
-      const predicted = latencyRow(
-        `serve under ${policy}, predicted`,
-        predict(policy, measured, real, machine),
-      );
-      const found = row(`serve under ${policy}, measured`, 'us', summarize(real.result.load.latencyUs));
-      const { foreign, load } = real.result;
-      rows.push(
-        {
-          ...found,
-          note: `${load.unfinished} unfinished; other programs had ${(foreign * 100).toFixed(0)} % of the cores`,
-        },
-        { ...predicted, ratio: found.p50 === null ? null : predicted.p50! / found.p50 },
-        { ...real.turns, name: `turns under ${policy}` },
-      );
-      const off =
-        found.p99 === null || predicted.p99 === null ? null : Math.abs(predicted.p99 / found.p99 - 1);
-      const text =
-        off === null
-          ? undefined
-          : `predicted ${predicted.p99!.toFixed(0)} us, measured ${found.p99!.toFixed(0)} us`;
-      goals.push(
-        goal(`serve's p99 under ${policy}: predicted over measured, off by`, PREDICTION_LIMIT, off, text),
-      );
-    }
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
+  const moves = machineOf(rows, 'this machine');
+  const seconds = quick ? 2 : 8;
+  const backend = chooseBackend(false);
+  for (const policy of policies) {
+    progress.stage(`serve beside batch under ${policy}`);
+    const measured = demoSchedule(1, seconds, SEED);
+    const schedules = { warmUp: demoSchedule(1, WARM_UP_S, SEED + 1), measured };
+    const real = await runServe(policy, backend, schedules, (share) => progress.step(share, 1));
+    progress.stage(`predicting ${policy}`);
+    const turn = { ...evenTurns(1), measured: quantilesOf(real.turns) };
+    const machine: Machine = { ...moves, guest: guestTimes, turn };
+    const predicted = latencyRow(
+      `serve under ${policy}, predicted`,
+      predict(policy, measured, real, machine),
+    );
+    const found = row(`serve under ${policy}, measured`, 'us', summarize(real.result.load.latencyUs));
+    const { foreign, load } = real.result;
+    const others = `other programs had ${(foreign * 100).toFixed(0)} % of the cores`;
+    rows.push(
+      { ...found, note: `${load.unfinished} unfinished; ${others}` },
+      { ...predicted, ratio: found.p50 === null ? null : predicted.p50! / found.p50 },
+      { ...real.turns, name: `turns under ${policy}` },
+    );
+    const known = found.p99 !== null && predicted.p99 !== null;
+    const off = known ? Math.abs(predicted.p99! / found.p99! - 1) : null;
+    const text = known
+      ? `predicted ${predicted.p99!.toFixed(0)} us, measured ${found.p99!.toFixed(0)} us`
+      : undefined;
+    goals.push(
+      goal(`serve's p99 under ${policy}: predicted over measured, off by`, PREDICTION_LIMIT, off, text),
+    );
   }
   return { rows, goals };
 }

@@ -172,9 +172,11 @@ export class Guests extends GuestScheduler implements Listener {
     const v = handle - 1;
     const how: MoveTimes = this.state[v] === RUNNING ? machine.kicked : machine.asked;
     const share = random();
-    const handed = how.handed(share);
+    const first = how.first(share);
+    // Two measured distributions; their tails need not agree on which comes first.
+    const handed = Math.min(how.handed(share), first);
     this.leaving[v] = 1;
-    this.#handover[core] = Math.max(1, how.first(share) - handed);
+    this.#handover[core] = Math.max(1, first - handed);
     // One that has not come yet leaves as soon as it has.
     if (this.state[v] !== COMING) timers.set(this.leaveTimer + v, this.now + handed);
     poke();
