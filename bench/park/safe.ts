@@ -31,7 +31,7 @@ export const COMPUTING = 'computing';
 
 export const DOINGS: readonly Doing[] = [
   { what: COMPUTING, cmdline: 'probe mode=spin' },
-  { what: "in FluxOS's code: locks, semaphores", cmdline: 'probe mode=call' },
+  { what: "in a critical section: FluxOS's code, 2 us at a time", cmdline: 'probe mode=call' },
   { what: 'switching: a storm of yields', cmdline: 'probe mode=switch uthreads=4' },
   { what: 'idle, looking for work', cmdline: 'serve', state: GUEST_IDLE },
   { what: 'in a hypercall: a storm of doors', cmdline: 'probe mode=knock' },

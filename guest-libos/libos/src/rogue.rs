@@ -20,6 +20,16 @@ pub fn stay_in_fluxos() -> ! {
     }
 }
 
+/// Stays in FluxOS's code for so many ticks, as if it had that much to do there.
+pub fn linger(ticks: u64) {
+    enter();
+    let until = arch::clock::tsc().saturating_add(ticks);
+    while arch::clock::tsc() < until {
+        core::hint::spin_loop();
+    }
+    leave();
+}
+
 /// Goes through a door that leads nowhere: asks for the context of the vCPU that asks.
 pub fn knock() {
     enter();

@@ -6,7 +6,7 @@
 //! | `spin` | application code only, known values in all registers: must be kicked; each shows when it ran last | `uthreads` |
 //! | `yield` | on each grant does a little, shows the TSC, gives the core back | `uthreads`, `work_ns` |
 //! | `lock` | uThreads contend for a lock; gaps in its progress are recorded | `uthreads`, `hold_ns`, `gap_ns` |
-//! | `call` | takes and gives locks and semaphores: FluxOS's code | `uthreads` |
+//! | `call` | is in FluxOS's code nearly all the time, for so long at once | `uthreads`, `hold_ns` |
 //! | `switch` | gives way to others that do the same | `uthreads` |
 //! | `knock` | goes through a door that leads nowhere | `uthreads` |
 //! | `turns` | works, gives way, and records how long it had to wait for its next turn | `uthreads`, `work_ns` |
@@ -77,8 +77,11 @@ pub fn start(args: Args<'static>) -> Result<(), BadArgs<'static>> {
             each(uthreads(args, 2)?, move || lock::contend(hold, gap))
         }
         "call" => {
-            args.only(&["mode", "uthreads"])?;
-            each(uthreads(args, 1)?, calls::call)
+            args.only(&["mode", "uthreads", "hold_ns"])?;
+            let hold = kernel()
+                .clock
+                .ticks(args.number("hold_ns", 2_000, 0, 1_000_000_000)?);
+            each(uthreads(args, 1)?, move || calls::call(hold))
         }
         "switch" => {
             args.only(&["mode", "uthreads"])?;
