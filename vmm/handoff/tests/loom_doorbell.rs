@@ -275,7 +275,9 @@ const MISTAKE: &str = "FLUX_MISTAKE";
 fn stands_still(model: &str, mistake: &str) {
     let this = std::env::current_exe().expect("a path");
     let mut child = std::process::Command::new(this);
-    child.args(["--ignored", "--nocapture", "--exact", model]).env(MISTAKE, mistake);
+    child
+        .args(["--ignored", "--nocapture", "--exact", model])
+        .env(MISTAKE, mistake);
     let output = child.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "the model does not find it");
