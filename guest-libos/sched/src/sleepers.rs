@@ -102,7 +102,7 @@ impl Sleepers {
     pub fn any(&self) -> bool {
         // Pairs with the fence in `going`.
         fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) % LOOKING != 0
+        self.0.load(Ordering::Relaxed) & (LOOKING - 1) != 0
     }
 }
 
