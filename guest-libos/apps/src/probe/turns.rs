@@ -43,7 +43,7 @@ pub fn fan_out(parts: u32, work: u64) {
     loop {
         let group = Group::new(parts);
         // SAFETY: all parts are waited for before the group goes.
-        let of: &'static Group = unsafe { &*(&raw const group) };
+        let of: &'static Group = unsafe { &*core::ptr::from_ref(&group) };
         let (from, on) = (libos::now(), vcpu());
         for _ in 0..parts {
             let part = move || {
