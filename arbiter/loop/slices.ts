@@ -59,9 +59,9 @@ const OLDEST = W_GUEST_VCPU_OLDEST - W_GUEST_VCPU_STATE;
 
 export interface Slices {
   /** Looks at every core whose VM has a quantum. `now`: a stamp. */
-  scan(now: number): void;
+  readonly scan: (now: number) => void;
   /** Takes in the results of the batch's first `count` commands. */
-  settle(count: number): void;
+  readonly settle: (count: number) => void;
 }
 
 export function makeSlices(mem: LoopMemory, s: LoopState): Slices {
@@ -145,25 +145,24 @@ export function makeSlices(mem: LoopMemory, s: LoopState): Slices {
     }
   }
 
-  return {
-    settle,
-    scan(now): void {
-      const cores = n[N_CORES];
-      let count = 0;
-      for (let k = 0; k < cores; k++) {
-        const guest = coreGuest[k];
-        const quantum = guest < 0 ? 0 : vmQuantum[coreOwner[k]];
-        if (quantum === 0) {
-          // Whoever comes back to this core has a whole slice before it.
-          seenGuest[k] = -1;
-          continue;
-        }
-        if (isOver(k, guest, quantum, now)) put(count++, k, seenSwitches[k]);
+  function scan(now: number): void {
+    const cores = n[N_CORES];
+    let count = 0;
+    for (let k = 0; k < cores; k++) {
+      const guest = coreGuest[k];
+      const quantum = guest < 0 ? 0 : vmQuantum[coreOwner[k]];
+      if (quantum === 0) {
+        // Whoever comes back to this core has a whole slice before it.
+        seenGuest[k] = -1;
+        continue;
       }
-      if (count === 0) return;
-      counters[C_COMMANDS] += count;
-      bridge.submit(count);
-      settle(count);
-    },
-  };
+      if (isOver(k, guest, quantum, now)) put(count++, k, seenSwitches[k]);
+    }
+    if (count === 0) return;
+    counters[C_COMMANDS] += count;
+    bridge.submit(count);
+    settle(count);
+  }
+
+  return { scan, settle };
 }
