@@ -163,8 +163,24 @@ impl Host {
         self.arbiter.command(op, core, from.raw().into(), to, flags)
     }
 
+    /// Whoever was forced inside FluxOS and has no core: it may have something there that the others spin for, so
+    /// its VM's next core is for it.
+    fn stranded(&mut self) -> Option<Handle> {
+        // By chance: of several, one may have what the others spin for in turn.
+        let (first, vcpus) = (self.random(u64::from(self.vm.vcpus)) as u32, self.vm.vcpus);
+        (0..vcpus)
+            .map(|i| self.vm.handle((first + i) % vcpus))
+            .find(|vcpu| {
+                let held = self.arbiter.table.vcpu_line(*vcpu).held.load(SeqCst);
+                held == abi::HELD_FORCED && self.arbiter.state(*vcpu) == abi::VCPU_PARKED
+            })
+    }
+
     /// A vCPU that a core can be given to.
     fn parked(&mut self) -> Option<Handle> {
+        if let Some(vcpu) = self.stranded() {
+            return Some(vcpu);
+        }
         let (first, vcpus) = (self.random(u64::from(self.vm.vcpus)) as u32, self.vm.vcpus);
         (0..vcpus)
             .map(|i| self.vm.handle((first + i) % vcpus))
@@ -178,6 +194,8 @@ impl Host {
         let flags = [0, FLAG_ASK_ONLY, FLAG_KICK_NOW][self.random(3) as usize];
         match (self.arbiter.owner(core), self.random(100)) {
             (None, _) => self.grant(core),
+            // Who has it may spin, and not leave when it is asked.
+            (Some(owner), _) if self.help_stranded() => self.force(core, owner),
             (Some(owner), 0..=14) => {
                 let sent = self.send(OP_PARK, core, owner, None, flags);
                 self.counts.parks += u64::from(sent == 0);
@@ -229,10 +247,12 @@ impl Host {
         for other in self.arbiter.cores.clone() {
             self.send(OP_HEIR, other, owner, None, 0);
         }
-        if self.send(OP_PARK, core, owner, None, FLAG_ASK_ONLY) != 0 {
-            return;
+        // If it was asked before, it is that park that is forced.
+        match self.send(OP_PARK, core, owner, None, FLAG_ASK_ONLY) {
+            0 => self.counts.parks += 1,
+            refused if refused == -libc::EALREADY => {}
+            _ => return,
         }
-        self.counts.parks += 1;
         match self.send(OP_FORCE, core, owner, None, 0) {
             0 => self.counts.forces += 1,
             refused => return assert_eq!(refused, -libc::EAGAIN, "it has left by itself"),
@@ -248,12 +268,6 @@ impl Host {
         }
         if held == abi::HELD_FORCED {
             self.pause();
-            assert_eq!(
-                self.arbiter.grant(core, owner),
-                0,
-                "the core is idle, and it is parked"
-            );
-            self.counts.grants += 1;
         }
     }
 
@@ -279,9 +293,37 @@ impl Host {
         let epoch = self.arbiter.table.header().epoch.load(SeqCst);
         self.lease = Some(Lease::take(&self.socket, epoch));
         self.wait("all vCPUs to park", |host| {
-            host.vcpus()
-                .all(|vcpu| host.arbiter.state(vcpu) == abi::VCPU_PARKED)
+            // Some may have been recalled while they spun for what one has that was parked by then.
+            if host.help_stranded() {
+                let core = host.arbiter.cores[0];
+                if let Some(owner) = host.arbiter.owner(core) {
+                    host.force(core, owner);
+                }
+            }
+            let settled = |vcpu: Handle| {
+                let cores = &host.arbiter.cores;
+                host.arbiter.state(vcpu) == abi::VCPU_PARKED
+                    || cores.iter().any(|core| host.arbiter.owner(*core) == Some(vcpu))
+            };
+            host.vcpus().all(settled)
         });
+    }
+
+    fn idle_core(&self) -> Option<u32> {
+        let mut cores = self.arbiter.cores.iter().copied();
+        cores.find(|core| self.arbiter.owner(*core).is_none())
+    }
+
+    /// Gives an idle core to whoever needs it most. Whether there is somebody who still does.
+    fn help_stranded(&mut self) -> bool {
+        let Some(vcpu) = self.stranded() else {
+            return false;
+        };
+        let Some(core) = self.idle_core() else {
+            return true;
+        };
+        self.counts.grants += u64::from(self.arbiter.grant(core, vcpu) == 0);
+        false
     }
 
     /// Whether the guest goes on at all; the rest it finds out itself.
