@@ -35,8 +35,8 @@ const VCPUS: u32 = 3;
 /// How often the guest goes through the scenario; every other time it is held one instruction later,
 /// and between those it gives way there by its upcall.
 const ROUNDS: u64 = 1000;
-/// As many rounds with kicks inside of a change of stacks: a round has several.
-const KICK_ROUNDS: u64 = 150;
+/// As many kicks inside of a change of stacks, each one instruction later than the one before.
+const KICK_ROUNDS: u64 = 120;
 /// A round that takes more instructions is not stepped to its end: an idle vCPU spins.
 const LONGEST: u64 = 20_000;
 /// How long the functions that change stacks are, up to where they are left, and how many instructions on the usual way
@@ -235,12 +235,12 @@ fn scenario(seed: u64) -> u64 {
     sum.load(SeqCst)
 }
 
-fn main() {
-    let outside = (0..ROUNDS).map(|round| (1 + round / 2, if round % 2 == 0 { HOLD } else { UPCALL }));
-    let inside = (1..=KICK_ROUNDS).map(|target| (target, KICK));
-    for (target, mode) in outside.chain(inside) {
+/// Holds uThreads at one instruction after the other, or has them give way there.
+fn outside() {
+    for round in 0..ROUNDS {
+        let target = 1 + round / 2;
         let held = HOLDS.load(SeqCst);
-        step_to(target, mode);
+        step_to(target, if round % 2 == 0 { HOLD } else { UPCALL });
         let found = scenario(target);
         TARGET.store(0, SeqCst);
         if found != 3 * target * (1 + 2 + 3) + 3 * (1 + 2) {
@@ -251,6 +251,50 @@ fn main() {
             yield_now();
         }
     }
+}
+
+/// Kicks a vCPU at one instruction after the other of the switches between two uThreads that take turns. The
+/// other vCPUs are kept busy: they are not stepped, and would have done all there is to do long before.
+fn inside() {
+    static BUSY: AtomicU32 = AtomicU32::new(0);
+    static OVER: AtomicBool = AtomicBool::new(false);
+    static TURNS: AtomicU64 = AtomicU64::new(0);
+    let keep_busy = || {
+        BUSY.fetch_add(1, SeqCst);
+        while !OVER.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    };
+    let take_turns = || {
+        while !OVER.load(SeqCst) {
+            TURNS.fetch_add(1, SeqCst);
+            yield_now();
+        }
+    };
+    let mut failed = 0;
+    for _ in 1..VCPUS {
+        failed += u32::from(spawn(keep_busy).is_err());
+    }
+    while BUSY.load(SeqCst) < VCPUS - 1 {
+        yield_now();
+    }
+    failed += u32::from(spawn(take_turns).is_err());
+    for target in 1..=KICK_ROUNDS {
+        let before = TURNS.load(SeqCst);
+        step_to(target, KICK);
+        // There and back are some fifty instructions of those that are meant.
+        while TARGET.load(SeqCst) != 0 && TURNS.load(SeqCst) < before + 8 {
+            yield_now();
+        }
+        failed += u32::from(TARGET.swap(0, SeqCst) != 0);
+    }
+    OVER.store(true, SeqCst);
+    FAILED.fetch_add(failed, SeqCst);
+}
+
+fn main() {
+    outside();
+    inside();
     FINISHED.store(true, SeqCst);
 }
 
