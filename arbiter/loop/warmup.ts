@@ -37,14 +37,20 @@ import {
   W_VCPU_HELD,
   W_VCPU_TID,
   W_VCPU_WORD,
+  W_VM_GROUP,
+  W_VM_HINT_CORES,
+  W_VM_HINT_UNTIL_TSC_HI,
+  W_VM_HINT_UNTIL_TSC_LO,
   W_VM_MAX_CORES,
   W_VM_MIN_CORES,
   W_VM_QUANTUM_US,
   W_VM_RING_DEPTH,
   W_VM_RING_OLDEST,
+  W_VM_SLO_US,
   W_VM_STATE,
   W_VM_VCPUS,
   W_VM_VM_CLASS,
+  W_VM_WEIGHT,
 } from '../abi/layout.gen.ts';
 import {
   CMD_OP,
@@ -201,6 +207,19 @@ export function warmUp(
     turn.chunk(8);
   }
 
+  /** What policies go by, each of which looks at something else: weights, targets, classes, hints, plans. */
+  function reweigh(slot: number): void {
+    const at = vmBase(slot);
+    table[at + W_VM_WEIGHT] = pick(4) * 50;
+    table[at + W_VM_SLO_US] = pick(3) * 20;
+    table[at + W_VM_GROUP] = pick(3);
+    table[at + W_VM_HINT_CORES] = pick(3) === 0 ? 1 + pick(VCPUS) : 0;
+    // The sum's carry does not matter: then the hint is over, which is to be seen as well.
+    table[at + W_VM_HINT_UNTIL_TSC_LO] = mem.clock.words[0] + pick(1 << 22);
+    table[at + W_VM_HINT_UNTIL_TSC_HI] = mem.clock.words[1];
+    s.view.vmPlan[slot] = pick(VCPUS + 1) - 1;
+  }
+
   /**
    * VMs come and go, those that a failed command made the loop forget are remembered, and whoever holds several
    * cores may have its limit lowered, so that it has to shed some.
@@ -213,6 +232,7 @@ export function warmUp(
     table[vmBase(slot) + W_VM_MAX_CORES] = 1 + pick(VCPUS);
     // A slice of 1 us is over by the next turn. Most of the time no VM has one, as it may be for good.
     table[vmBase(slot) + W_VM_QUANTUM_US] = sliced ? pick(2) : 0;
+    reweigh(slot);
     configureVm(mem, s, slot);
     const rich = s.view.coreVm[pick(cores)];
     if (rich >= 0 && s.view.vmCores[rich] > 1) s.guard.limit[rich] = 1;

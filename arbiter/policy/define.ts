@@ -60,7 +60,7 @@ export function definePolicy<P extends Record<string, number> = Record<string, n
   definition: Definition<P>,
 ): Policy {
   check(definition);
-  const { name, version, summary, stateVersion = 1, plan } = definition;
+  const { name, version, summary, stateVersion = 1 } = definition;
   const params = (definition.params ?? nothing) as z.ZodType<Record<string, number>>;
   return {
     ...{ name, version, summary, stateVersion, params },
@@ -75,7 +75,7 @@ export function definePolicy<P extends Record<string, number> = Record<string, n
       );
     },
     // A method of the definition, which may use `this`.
-    ...(plan === undefined ? {} : { plan: (world, given) => definition.plan!(world, given as P) }),
+    ...(definition.plan === undefined ? {} : { plan: (world, given) => definition.plan!(world, given as P) }),
   };
 }
 

@@ -83,8 +83,6 @@ describe('definePolicy', () => {
       out.target[0] = view.vmCores[0];
       // @ts-expect-error figures are the loop's to write
       view.vmCores[0] = 1;
-      // @ts-expect-error nor are they filled
-      view.vmWants.fill(0);
       // @ts-expect-error wishes are not among the figures
       void view.target;
       // @ts-expect-error nor figures among the wishes

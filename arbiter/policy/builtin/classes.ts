@@ -61,7 +61,7 @@ const timing = { tenure_us: 25, quantum_us: 2000 };
 
 const params = z
   .record(z.string(), z.number().min(0).max(1_000_000))
-  .transform((given) => ({ ...timing, ...given }) as Record<string, number>)
+  .transform((given) => ({ ...timing, ...given }))
   .superRefine((given, context) => {
     for (const key of Object.keys(given)) {
       const group = Number(KEY.exec(key)?.[1] ?? (key in timing ? 0 : MAX_GROUPS));
@@ -197,7 +197,7 @@ export const classes = definePolicy({
   name: 'classes',
   version: '1.0.0',
   summary: 'rules in a TOML file: classes of VMs, their priorities and limits',
-  params: params as unknown as z.ZodType<Record<string, number>>,
+  params,
   bind,
   plan,
 });

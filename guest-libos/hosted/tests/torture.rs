@@ -97,12 +97,9 @@ fn torture(on: On) {
         happened.iter().all(|count| *count > 0),
         "there was no storm: {happened:?}"
     );
-    // Over kFlux of an earlier minor nobody is made to give way.
-    assert_eq!(
-        host.counts.preempts > 0,
-        report.preempted > 0,
-        "time slices that were ended"
-    );
+    // A kFlux of an earlier minor ends no time slice.
+    let ended = host.counts.preempts == 0 || report.preempted > 0;
+    assert!(ended, "time slices were to be ended, and none was");
 }
 
 #[test]
