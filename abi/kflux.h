@@ -33,7 +33,8 @@
  *             user space is needed. A kick ends KVM_RUN; if the core is wanted and the
  *             guest's critical word is 0 (or the park is forced), the thread marks the held
  *             context, hands the core over and sleeps, all inside this call. Without a core
- *             a managed vCPU does not enter the guest.
+ *             a managed vCPU does not enter the guest. For PREEMPT it comes back in
+ *             application code, with the core, and goes on at the next RUN.
  *   UNREGISTER, or the thread's end: DEAD; its core goes on.
  * PARKED is published when the thread has really been switched out, so that a grant never
  * waits for it; until then the vCPU is CEDING with no core.
@@ -230,7 +231,7 @@ _Static_assert(sizeof(struct flux_kf_register) == 32, "REGISTER");
 struct flux_kf_turn {
 	uint32_t vcpu;
 	uint32_t how; /* PARK, in: FLUX_HOW_YIELD, ASKED, KICKED, FORCED or ENTRY */
-	uint32_t reason; /* out: FLUX_KF_EXIT ... FLUX_KF_DEAD */
+	uint32_t reason; /* out: FLUX_KF_EXIT ... FLUX_KF_PREEMPT */
 	uint32_t core; /* out: FLUX_CORE_NONE without one */
 	uint32_t kicks; /* out, RUN: kicks that were found stale or met a critical guest */
 	uint32_t left; /* out, RUN: FLUX_HOW_* if it left its core in this call, else 0 */

@@ -1362,7 +1362,7 @@ export const SIZE_KF_TURN = 40;
 export const OFF_KF_TURN_VCPU = 0;
 /** PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY */
 export const OFF_KF_TURN_HOW = 4;
-/** out: `KF_EXIT` ... `KF_DEAD` */
+/** out: `KF_EXIT` ... `KF_PREEMPT` */
 export const OFF_KF_TURN_REASON = 8;
 /** out: `CORE_NONE` without one */
 export const OFF_KF_TURN_CORE = 12;
@@ -1377,7 +1377,7 @@ export const OFF_KF_TURN_SEEN_TSC = 32;
 export const W_KF_TURN_VCPU = 0;
 /** PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY */
 export const W_KF_TURN_HOW = 1;
-/** out: `KF_EXIT` ... `KF_DEAD` */
+/** out: `KF_EXIT` ... `KF_PREEMPT` */
 export const W_KF_TURN_REASON = 2;
 /** out: `CORE_NONE` without one */
 export const W_KF_TURN_CORE = 3;

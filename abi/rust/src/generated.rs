@@ -1245,7 +1245,7 @@ pub struct KfTurn {
     pub vcpu: u32,
     /// PARK, in: `HOW_YIELD`, ASKED, KICKED, FORCED or ENTRY
     pub how: u32,
-    /// out: `KF_EXIT` ... `KF_DEAD`
+    /// out: `KF_EXIT` ... `KF_PREEMPT`
     pub reason: u32,
     /// out: `CORE_NONE` without one
     pub core: u32,
