@@ -69,8 +69,8 @@ export const guestTimes: GuestTimes = {
 };
 
 /**
- * The loop by `bench loop` on two machines, rounded: its idle, busy and moving rows from 1 to 1,024 VMs. What the
- * kernel takes for a wake or a signal from a thread under KVM is not in those and is added here.
+ * Estimated, by hand, from a report of `bench loop` (its idle, busy and moving rows from 1 to 1,024 VMs). What the
+ * kernel takes for a wake or a signal from a thread under KVM is not in those rows and is added here.
  */
 export const turnTimes: TurnTimes = {
   ...{ baseNs: 30, perCoreNs: 4, perVmNs: 1.4 },
