@@ -12,6 +12,7 @@ A policy decides which VM has which core. hyperflux start --policy NAME takes on
 
 Examples:
   $ hyperflux policy list
+  $ hyperflux policy list --json | jq '.policies[].name'
   $ hyperflux start --policy fair-share --policy-params slice_us=500
   $ hyperflux policy sim --policy delay --policy fair-share`;
 
