@@ -26,6 +26,7 @@ GUARD = 4096
 SAVED_RBP, SAVED_RIP, SAVED_BYTES = 48, 56, 64
 GREG_RBP, GREG_RSP, GREG_RIP = 10, 15, 16
 DEEPEST = 200
+NO_PROCESS = "there is no process yet; run the guest first, or attach to one"
 
 
 class NotThere(gdb.GdbError):
@@ -61,7 +62,7 @@ class Table:
         try:
             version, *values = words(at, 1 + len(names))
         except gdb.MemoryError:
-            raise NotThere("there is no process yet; run the guest first, or attach to one")
+            raise NotThere(NO_PROCESS)
         if version != 1:
             raise NotThere(f"{symbol} is version {version}; use the fluxos.py of the same release")
         self.__dict__.update(zip(names, values))
@@ -78,7 +79,10 @@ class Guest:
             "FLUX_DEBUGGER_HOSTED", "cpus", "bytes", "in_guest", "guest", "frame", "registers"
         )
         if self.guest.uthreads == 0 or self.guest.locals == 0:
-            raise NotThere("the guest has not booted yet")
+            # Without a process gdb reads the file, in which all of it is 0.
+            if not gdb.selected_inferior().pid:
+                raise NotThere(NO_PROCESS)
+            raise NotThere("the guest has not booted yet; let it go on for a moment")
         self.on = {}
         for vcpu in range(self.guest.vcpus):
             local = self.guest.locals + vcpu * self.guest.local_bytes
@@ -180,7 +184,7 @@ class UThread:
         if frames is not None:
             # Who waits is in FluxOS; who called FluxOS is of more interest.
             inner = ("arch::", "libos::")
-            named = [function(at) for at in frames]
+            named = [name for depth, at in enumerate(frames) for name in functions(at, depth)]
             return next((name for name in named if not name.startswith(inner)), named[0])
         thread = self.guest.thread_of(self.vcpu)
         if thread is None:
@@ -202,7 +206,10 @@ class UThread:
         frames = self.frames()
         if frames is not None:
             for depth, at in enumerate(frames):
-                print(f"#{depth:<3}{at:#018x} in {function(at)}{line(at, depth)}")
+                inner, *outer = functions(at, depth)
+                print(f"#{depth:<3}{at:#018x} in {inner}{line(at, depth)}")
+                for name in outer:
+                    print(f"    {'inlined':>18} in {name}")
             return
         thread = self.guest.thread_of(self.vcpu)
         if thread is None:
@@ -223,6 +230,18 @@ def function(at):
     name = text.split(" in section ")[0].rsplit(" + ", 1)[0]
     head, mark, hash_ = name.rpartition("::h")
     return head if mark and len(hash_) == 16 else name
+
+
+def functions(at, depth):
+    """The function at a code address, after those that are inlined there, as far as debug information tells."""
+    block = gdb.block_for_pc(at if depth == 0 else at - 1)
+    inlined = []
+    while block is not None and not block.is_static and not block.is_global:
+        if block.function is not None:
+            inlined.append(block.function.print_name)
+        block = block.superblock
+    # The last one is the function itself, of which the symbol is the better name.
+    return inlined[:-1] + [function(at)]
 
 
 def line(at, depth):

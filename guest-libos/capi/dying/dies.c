@@ -22,7 +22,10 @@ static void *diver(void *arg)
 
 __attribute__((noinline)) static void poke(int *at)
 {
-	*(volatile int *)at = 1;
+	/* So that the function has a frame before it does what is wrong. */
+	volatile int one = 1;
+
+	*(volatile int *)at = one;
 }
 
 static void *poker(void *arg)

@@ -129,7 +129,7 @@ fn lists_all(said: &str) {
         .collect();
     assert_eq!(traces.len(), 4, "{said}");
     for trace in traces {
-        for function in ["libos::uthread::begin", "lock.rs"] {
+        for function in ["libos::uthread::begin", "apps::probe::lock::contend"] {
             assert!(
                 trace.contains(function),
                 "no {function} in uThread {trace}\n{said}"
