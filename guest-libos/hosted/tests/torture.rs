@@ -48,6 +48,7 @@ fn torture(on: On) {
     let begun = Instant::now();
     while begun.elapsed() < time && host.vm.exit_code().is_none() {
         host.turn();
+        host.look();
     }
     host.ask_to_end();
     let code = host.to_the_end();
@@ -71,9 +72,12 @@ fn torture(on: On) {
         0,
         "a timer is left"
     );
-    assert_eq!(
-        report.forced, host.counts.forced,
-        "forced parks that the test did not force"
+    // Fewer: the lease may end between a command and what comes of it.
+    assert!(
+        report.forced <= host.counts.forced,
+        "{} forced parks, of which the test forced {}",
+        report.forced,
+        host.counts.forced
     );
     if !common::over_kflux() {
         // What the bridge has begun, whether the vCPU had left by itself when it came to that or not.

@@ -69,7 +69,7 @@ impl<B: Backend> Life<'_, B> {
                 Next::Run
             }
             Asked::Unmanaged => {
-                self.unmanaged();
+                self.unmanaged(settled);
                 Next::Run
             }
             Asked::Dead => Next::End,
@@ -79,11 +79,12 @@ impl<B: Backend> Life<'_, B> {
     /// The guest has nothing to run.
     fn yield_door(&mut self, seen: u64) -> Next {
         self.count(Count::Yield);
+        let settled = self.line.park_req.load(SeqCst);
         if abi::vcpu_state(self.line.word.load(SeqCst)) != abi::VCPU_UNMANAGED {
             self.seen(seen);
             return self.leave(How::Yield);
         }
-        self.unmanaged();
+        self.unmanaged(settled);
         self.count(Count::Blocked);
         idle::wait_for_work(self.vm, self.line);
         match handoff::asked(self.table(), self.me) {
@@ -128,7 +129,7 @@ impl<B: Backend> Life<'_, B> {
                 Next::Run
             }
             Asked::Unmanaged => {
-                self.unmanaged();
+                self.unmanaged(settled);
                 Next::Run
             }
             Asked::Dead => Next::End,

@@ -148,10 +148,11 @@ impl<B: Backend> Life<'_, B> {
         if self.vm.ending() {
             return Next::End;
         }
+        let before = self.line.park_req.load(SeqCst);
         match handoff::enter(self.table(), self.me) {
             Enter::Go { settled } => self.settle(settled),
             Enter::Leave => return self.leave(How::Entry),
-            Enter::Unmanaged => self.unmanaged(),
+            Enter::Unmanaged => self.unmanaged(before),
             Enter::Dead => return Next::End,
         }
         // After the look: a vCPU that is to leave at once leaves its held context for others to take.
@@ -249,9 +250,13 @@ impl<B: Backend> Life<'_, B> {
         }
     }
 
-    /// No arbiter manages this vCPU: no request counts any more. Where kFlux keeps the lease, its end is news to
-    /// this process, and the guest is told of it here.
-    pub(crate) fn unmanaged(&mut self) {
+    /// No arbiter manages this vCPU: no request up to `settled` counts any more. That was read before the look
+    /// that said so: one that recalls the vCPU changes its word first (see `lease::manage`), so a request that
+    /// comes after the look has a higher number, and the guest sees it. Read after it, the number could be that
+    /// request's, and a guest in FluxOS's own code would never leave.
+    ///
+    /// Where kFlux keeps the lease, its end is news to this process, and the guest is told of it here.
+    pub(crate) fn unmanaged(&mut self, settled: u32) {
         if !self.writes_words && !self.told_unmanaged {
             self.told_unmanaged = true;
             self.host.unmanaged.store(1, SeqCst);
@@ -262,7 +267,7 @@ impl<B: Backend> Life<'_, B> {
             }
             self.vm.ring_news();
         }
-        self.settle(self.line.park_req.load(SeqCst));
+        self.settle(settled);
     }
 
     pub(crate) fn leave(&mut self, how: How) -> Next {

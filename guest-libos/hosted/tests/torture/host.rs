@@ -136,6 +136,7 @@ impl Host {
         (self.counts.grants, self.counts.parks) = (0, 0);
     }
 
+    /// Waits until `done`, or until the VM is over, for which there is nothing to wait any more.
     fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Host) -> bool) {
         let begun = Instant::now();
         while !done(self) {
@@ -148,6 +149,9 @@ impl Host {
             );
             std::hint::spin_loop();
             if begun.elapsed() > Duration::from_millis(1) {
+                if self.is_over() {
+                    return;
+                }
                 std::thread::sleep(Duration::from_micros(20));
             }
         }
@@ -223,7 +227,6 @@ impl Host {
             self.change_arbiters();
         }
         self.pause();
-        self.look();
     }
 
     fn grant(&mut self, core: u32) {
@@ -326,8 +329,15 @@ impl Host {
         false
     }
 
+    /// Whether the VM has ended, in whatever way.
+    pub fn is_over(&mut self) -> bool {
+        let line = self.arbiter.table.vm(SLOT).expect("slot");
+        let state = line.state.load(SeqCst);
+        [abi::VM_POISONED, abi::VM_DEAD].contains(&state) || self.vm.exit_code().is_some()
+    }
+
     /// Whether the guest goes on at all; the rest it finds out itself.
-    fn look(&mut self) {
+    pub fn look(&mut self) {
         let done = self.vm.done();
         if done != self.last.0 {
             self.last = (done, Instant::now());
@@ -367,11 +377,7 @@ impl Host {
     /// Goes on until the VM has ended by itself; the exit code of its process.
     pub fn to_the_end(&mut self) -> Option<i32> {
         let begun = Instant::now();
-        let is_live = |host: &Host| {
-            let line = host.arbiter.table.vm(SLOT).expect("slot");
-            line.state.load(SeqCst) == abi::VM_LIVE
-        };
-        while is_live(self) && self.vm.exit_code().is_none() {
+        while !self.is_over() {
             self.turn();
             assert!(
                 begun.elapsed() < PATIENCE * 3,
