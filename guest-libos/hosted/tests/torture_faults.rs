@@ -23,6 +23,7 @@ fn is_found(on: On, fault: &str, end: &str, said: &[&str]) {
     let mut host = Host::start(on, 4, 160, &cmdline, 7);
     // Measured by others; here a gentle storm will do.
     host.cycle = host.ticks(200);
+    host.keeps_lease = true;
     assert_ne!(host.to_the_end(), Some(0), "break={fault} on {on:?}");
     let log = host.log.whole();
     for text in said.iter().chain([&end]) {
@@ -118,6 +119,7 @@ fn what_cannot_be_broken_is_refused() {
     for on in [On::Hosted, On::Kvm].into_iter().filter(|on| on.there()) {
         let mut host = Host::start(on, 1, 16, "torture uthreads=16 break=heart", 1);
         host.cycle = host.ticks(200);
+        host.keeps_lease = true;
         assert_ne!(host.to_the_end(), Some(0));
         let log = host.log.whole();
         assert!(

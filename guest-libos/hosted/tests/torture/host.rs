@@ -45,6 +45,8 @@ pub struct Host {
     pub cycle: u64,
     socket: PathBuf,
     lease: Option<Lease>,
+    /// Whether the arbiter stays: where the VM may end at any moment.
+    pub keeps_lease: bool,
     khz: u64,
     last: (u64, Instant),
 }
@@ -88,6 +90,7 @@ impl Host {
             cycle: 0,
             socket,
             lease: None,
+            keeps_lease: false,
             khz,
             last: (0, Instant::now()),
         };
@@ -280,6 +283,9 @@ impl Host {
 
     /// The arbiter goes, the VM runs as the ordinary scheduler likes, and another arbiter comes.
     fn change_arbiters(&mut self) {
+        if self.keeps_lease {
+            return;
+        }
         self.lease = None;
         self.wait("the VM to be nobody's", |host| {
             host.vcpus()
