@@ -1,6 +1,11 @@
 /** `--idle adaptive`: the loop rests when nothing is active, never past what may happen, and not otherwise. */
 import { describe, expect, it } from 'vitest';
-import { W_SUMMARY_FLAGS, W_SUMMARY_NEXT_TIMER, SUMMARY_BOOTED, SUMMARY_TIMER } from '../../arbiter/abi/layout.gen.ts';
+import {
+  W_SUMMARY_FLAGS,
+  W_SUMMARY_NEXT_TIMER,
+  SUMMARY_BOOTED,
+  SUMMARY_TIMER,
+} from '../../arbiter/abi/layout.gen.ts';
 import { summaryBase } from '../../arbiter/bridge/words.ts';
 import { makeIdle } from '../../arbiter/loop/idle.ts';
 import { summarize } from '../../arbiter/loop/histogram.ts';
