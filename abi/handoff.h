@@ -209,7 +209,7 @@ struct flux_vcpu {
 	uint32_t tid; /* thread id, for affinity and kick; 0 before the thread is there */
 	uint32_t pinned; /* core that its affinity is set to, or FLUX_CORE_NONE */
 	uint32_t park_req; /* arbiter: park requests so far */
-	uint32_t force; /* arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
+	uint32_t force; /* arbiter, by command or deadline: the critical word is to be ignored for this park_req */
 	uint32_t how; /* FLUX_HOW_* of the last leave */
 	uint32_t grants; /* times it was granted a core */
 	uint32_t parks;

@@ -924,7 +924,7 @@ export const OFF_VCPU_TID = 8;
 export const OFF_VCPU_PINNED = 12;
 /** arbiter: park requests so far */
 export const OFF_VCPU_PARK_REQ = 16;
-/** arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
+/** arbiter, by command or deadline: the critical word is to be ignored for this park_req */
 export const OFF_VCPU_FORCE = 20;
 /** `HOW_*` of the last leave */
 export const OFF_VCPU_HOW = 24;
@@ -982,7 +982,7 @@ export const W_VCPU_TID = 2;
 export const W_VCPU_PINNED = 3;
 /** arbiter: park requests so far */
 export const W_VCPU_PARK_REQ = 4;
-/** arbiter, by command or at the deadline: the critical word is to be ignored for this park_req */
+/** arbiter, by command or deadline: the critical word is to be ignored for this park_req */
 export const W_VCPU_FORCE = 5;
 /** `HOW_*` of the last leave */
 export const W_VCPU_HOW = 6;

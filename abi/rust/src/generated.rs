@@ -823,7 +823,7 @@ pub struct Vcpu {
     pub pinned: AtomicU32,
     /// arbiter: park requests so far
     pub park_req: AtomicU32,
-    /// arbiter, by command or at the deadline: the critical word is to be ignored for this park_req
+    /// arbiter, by command or deadline: the critical word is to be ignored for this park_req
     pub force: AtomicU32,
     /// `HOW_*` of the last leave
     pub how: AtomicU32,

@@ -51,7 +51,7 @@ fn torture(on: On) {
         host.look();
     }
     host.ask_to_end();
-    let code = host.to_the_end();
+    let code = host.until_it_ends();
     let report = Report::of(&mut host, on, seed, begun.elapsed());
     eprintln!("{}", report.text);
     assert_eq!(

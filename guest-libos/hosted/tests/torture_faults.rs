@@ -24,7 +24,7 @@ fn is_found(on: On, fault: &str, end: &str, said: &[&str]) {
     // Measured by others; here a gentle storm will do.
     host.cycle = host.ticks(200);
     host.keeps_lease = true;
-    assert_ne!(host.to_the_end(), Some(0), "break={fault} on {on:?}");
+    assert_ne!(host.until_it_ends(), Some(0), "break={fault} on {on:?}");
     let log = host.log.whole();
     for text in said.iter().chain([&end]) {
         assert!(
@@ -120,7 +120,7 @@ fn what_cannot_be_broken_is_refused() {
         let mut host = Host::start(on, 1, 16, "torture uthreads=16 break=heart", 1);
         host.cycle = host.ticks(200);
         host.keeps_lease = true;
-        assert_ne!(host.to_the_end(), Some(0));
+        assert_ne!(host.until_it_ends(), Some(0));
         let log = host.log.whole();
         assert!(
             log.contains("break=heart: give one of register, vector, stack"),

@@ -381,7 +381,7 @@ impl Host {
     }
 
     /// Goes on until the VM has ended by itself; the exit code of its process.
-    pub fn to_the_end(&mut self) -> Option<i32> {
+    pub fn until_it_ends(&mut self) -> Option<i32> {
         let begun = Instant::now();
         while !self.is_over() {
             self.turn();
