@@ -138,6 +138,9 @@ static void reap(struct stress *stress, struct kf_random *random)
 		if (pid && waitpid(pid, &status, WNOHANG) == pid) {
 			if (WIFEXITED(status) && WEXITSTATUS(status))
 				FAIL("the VMM of slot %u failed; its report is above or lost", slot);
+			/* By our hand, or with its parent; nothing else may end it. */
+			if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+				FAIL("the VMM of slot %u died of signal %d", slot, WTERMSIG(status));
 			atomic_fetch_add(&stress->deaths, 1);
 			atomic_store(&one->pid, 0);
 			pid = 0;
