@@ -2,7 +2,7 @@
  * The command line with a real daemon and arbiter: commands that are refused, and
  * that nobody else notices. VMs run in KVM or hosted, whatever this host offers.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,32 +10,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ControlClient } from '../../arbiter/control/client.ts';
 import { runPaths } from '../../arbiter/control/paths.ts';
 import type { VmInfo } from '../../arbiter/control/protocol.ts';
-import { artifacts } from '../../arbiter/vm/artifacts.ts';
-import { kvmTrouble } from '../../arbiter/vm/host.ts';
+import { backend, cannot, until } from './host.ts';
 import { Cli } from './run.ts';
 
-/** Waits for something, and does not for ever. */
-async function until(condition: () => Promise<boolean>): Promise<boolean> {
-  for (let tries = 0; tries < 3000; tries++) {
-    if (await condition()) return true;
-    await sleep(5);
-  }
-  return false;
-}
-
-async function cannot(): Promise<string> {
-  try {
-    const { getAffinity } = await import('../../native/index.ts');
-    if (getAffinity(0).length < 2) return 'it needs two cores';
-  } catch (error) {
-    return `the addon: ${(error as Error).message}`;
-  }
-  const program = kvmTrouble() === '' ? artifacts.fluxion : artifacts.hosted;
-  return existsSync(program) && existsSync(artifacts.image) ? '' : "the VMs' parts are not built";
-}
-
 const why = await cannot();
-const backend = kvmTrouble() === '' ? 'KVM' : 'hosted';
 
 describe.skipIf(why !== '')(`the daemon (VMs: ${backend})${why === '' ? '' : `, not run: ${why}`}`, () => {
   let cli: Cli;

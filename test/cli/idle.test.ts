@@ -1,15 +1,15 @@
 /** `hyperflux start --idle adaptive` with a real daemon, arbiter and VMs: the loop rests, and is back when it is needed. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { getAffinity } from '../../native/index.ts';
 import { ControlClient } from '../../arbiter/control/client.ts';
 import { runPaths } from '../../arbiter/control/paths.ts';
 import type { StatusInfo, VmInfo } from '../../arbiter/control/protocol.ts';
+import { cannot, until } from './host.ts';
 import { Cli } from './run.ts';
 
-const why = getAffinity(0).length < 2 ? ', not run: it needs two cores' : '';
+const why = await cannot();
 
-describe.skipIf(why !== '')(`an arbiter that rests${why}`, () => {
+describe.skipIf(why !== '')(`an arbiter that rests${why === '' ? '' : `, not run: ${why}`}`, () => {
   let cli: Cli;
   async function ask<T>(op: 'stats' | 'status' | 'ps'): Promise<T> {
     const client = await ControlClient.connect(runPaths(cli.dir));
@@ -23,14 +23,6 @@ describe.skipIf(why !== '')(`an arbiter that rests${why}`, () => {
     (await ask<{ counters: Record<string, number> }>('stats')).counters.rests;
   const vm = async (name: string): Promise<VmInfo | undefined> =>
     (await ask<{ vms: VmInfo[] }>('ps')).vms.find((vm) => vm.name === name);
-  /** Waits for something, and does not for ever. */
-  async function until(condition: () => Promise<boolean>): Promise<boolean> {
-    for (let tries = 0; tries < 3000; tries++) {
-      if (await condition()) return true;
-      await sleep(5);
-    }
-    return false;
-  }
   const restsOn = async (): Promise<boolean> => {
     const before = await rests();
     return until(async () => (await rests()) > before + 10);

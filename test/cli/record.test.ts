@@ -2,23 +2,11 @@
  * `hyperflux policy sim`, which needs nothing, and `hyperflux record` and `policy
  * replay` with a real daemon and VMs between which a core moves.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { artifacts } from '../../arbiter/vm/artifacts.ts';
-import { kvmTrouble } from '../../arbiter/vm/host.ts';
+import { cannot } from './host.ts';
 import { Cli } from './run.ts';
-
-async function cannot(): Promise<string> {
-  try {
-    const { getAffinity } = await import('../../native/index.ts');
-    if (getAffinity(0).length < 2) return 'it needs two cores';
-  } catch (error) {
-    return `the addon: ${(error as Error).message}`;
-  }
-  const program = kvmTrouble() === '' ? artifacts.fluxion : artifacts.hosted;
-  return existsSync(program) && existsSync(artifacts.image) ? '' : "the VMs' parts are not built";
-}
 
 const why = await cannot();
 let cli: Cli;

@@ -2,7 +2,7 @@
  * `hyperflux trace` with a real daemon and running VMs: what is in the file, that the VMs stop recording
  * afterwards, and what it says where it cannot trace.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
@@ -13,9 +13,8 @@ import {
   W_HOST_VCPU_TRACE_UNTIL,
 } from '../../arbiter/abi/layout.gen.ts';
 import { runPaths } from '../../arbiter/control/paths.ts';
-import { artifacts } from '../../arbiter/vm/artifacts.ts';
-import { kvmTrouble } from '../../arbiter/vm/host.ts';
 import { VmClient } from '../faults/vm-client.ts';
+import { backend, cannot } from './host.ts';
 import { Cli } from './run.ts';
 
 interface Summary {
@@ -23,19 +22,7 @@ interface Summary {
   vms: { name: string; vcpus: number; events: number; lost: number; by: Record<string, number> }[];
 }
 
-async function cannot(): Promise<string> {
-  try {
-    const { getAffinity } = await import('../../native/index.ts');
-    if (getAffinity(0).length < 2) return 'it needs two cores';
-  } catch (error) {
-    return `the addon: ${(error as Error).message}`;
-  }
-  const program = kvmTrouble() === '' ? artifacts.fluxion : artifacts.hosted;
-  return existsSync(program) && existsSync(artifacts.image) ? '' : "the VMs' parts are not built";
-}
-
 const why = await cannot();
-const backend = kvmTrouble() === '' ? 'KVM' : 'hosted';
 
 test('without a daemon it says how to start one', async () => {
   const cli = new Cli();
